@@ -1,0 +1,55 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.venv/use: requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/use
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/client: tests/requirements-client.txt .venv/use
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/requirements-client.txt
+	touch $@
+
+.PHONY: run
+run: .venv/use ## Install, bring the database up to date, and serve on 127.0.0.1:8000
+	$(BIN)/flask db upgrade
+	$(BIN)/gunicorn
+
+.PHONY: dev
+dev: .venv/dev ## Serve for development, starting again at each change of the code
+	$(BIN)/flask db upgrade
+	$(BIN)/flask run --debug
+
+.PHONY: test
+test: .venv/dev .venv/client ## Check format, lint, types and migrations, and run all tests
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/pytest
+
+.PHONY: format
+format: .venv/dev ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+.PHONY: bench
+bench: .venv/dev ## Measure requests per second beside a bare Flask view
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: ## Pin anew what the requirements need in turn
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	sed '/^-c/d' requirements.txt > .venv-lock/requirements.txt
+	sed 's/^-r .*//' requirements-dev.txt >> .venv-lock/requirements.txt
+	.venv-lock/bin/pip install --quiet -r .venv-lock/requirements.txt
+	(echo '# Made by `make lock`.'; .venv-lock/bin/pip freeze) > constraints.txt
+	rm -rf .venv-lock

@@ -1,0 +1,50 @@
+"""The application factory: configuration, extensions, blueprints, commands."""
+
+import click
+from flask import Flask
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import commands
+import database
+from api import Api
+from config import Settings
+from routes import BLUEPRINTS
+
+VERSION = "1.0.0"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application, with the settings of the environment unless others are given.
+
+    A server, as opposed to a command, does not start on a database that is not up to date.
+    """
+    settings = settings or Settings.load()
+    app = Flask(__name__, static_folder=None)
+    app.extensions["settings"] = settings
+    app.config.from_mapping(
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        API_TITLE="Laurels",
+        API_VERSION=VERSION,
+        OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX="/",
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    app.url_map.merge_slashes = False  # a path is taken as it is, never redirected
+    app.logger.setLevel(settings.log_level)
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+
+    database.init_app(app)
+    CORS(app, origins=settings.allowed_origins)
+    api = Api(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    commands.init_app(app)
+
+    command = click.get_current_context(silent=True)
+    if command is None or command.info_name == "run":
+        with app.app_context():
+            database.require_current_schema()
+    return app

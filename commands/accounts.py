@@ -1,0 +1,21 @@
+"""`flask accounts`: what only the host may do to accounts."""
+
+import click
+
+from commands.groups import Commands
+from database import MAX_ID, db
+from models import Account
+from permissions import ACCOUNT_PERMISSIONS
+
+accounts = Commands("accounts", help="Manage accounts from outside the API.")
+
+
+@accounts.text_command("superuser")
+@click.argument("account_id", metavar="ID", type=click.IntRange(1, MAX_ID))
+def superuser(account_id: int) -> str:
+    """Give the account ID, a Discord id, all permissions that an account can have."""
+    account = db.session.get(Account, account_id)
+    if account is None:
+        raise click.ClickException(f"There is no account with the id {account_id}.")
+    account.permissions = int(ACCOUNT_PERMISSIONS)
+    return f"{account.name} now has all permissions that an account can have."

@@ -1,0 +1,109 @@
+"""Every setting, read from the environment (or `.env`) and checked once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Self, TypeVar
+
+from environs import Env, EnvError
+from flask import current_app
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+ROOT = Path(__file__).parent
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+DURATION = "a time from 1s to 5200w, such as 90s, 15m, 12h, 30d or 4w"
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one server; the defaults are those of a server that is told nothing."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    database_url: str = field(default="sqlite:///laurels.sqlite3", repr=False)
+    signups_open: bool = True
+    max_session_age: timedelta = timedelta(days=30)
+    allowed_origins: list[str] = field(default_factory=list)
+    trusted_proxies: int = 0
+    log_level: str = "INFO"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment, then `.env` beside this file for what it leaves open.
+
+        A bad value ends the program with one line that names the variable and what it accepts.
+        """
+        env = Env()
+        env.read_env(ROOT / ".env", recurse=False)
+        return cls(
+            host=_read(env.str, "HOST", cls.host, "an address to listen at", bool),
+            port=_read(env.int, "PORT", cls.port, "a number from 1 to 65535", _within(1, 65535)),
+            database_url=_read(
+                env.str,
+                "DATABASE_URL",
+                cls.database_url,
+                "the address of a database, such as sqlite:////srv/laurels/laurels.sqlite3",
+                _is_database,
+            ),
+            signups_open=_read(env.bool, "SIGNUPS_OPEN", cls.signups_open, "true or false"),
+            max_session_age=_read(
+                env.timedelta, "MAX_SESSION_AGE", cls.max_session_age, DURATION, _is_duration
+            ),
+            allowed_origins=env.list("ALLOWED_ORIGINS", [], subcast=str.strip),
+            trusted_proxies=_read(
+                env.int,
+                "TRUSTED_PROXIES",
+                cls.trusted_proxies,
+                "a number from 0 to 10",
+                _within(0, 10),
+            ),
+            log_level=_read(
+                env.str,
+                "LOG_LEVEL",
+                cls.log_level,
+                f"one of {', '.join(LOG_LEVELS)}",
+                LOG_LEVELS.__contains__,
+            ),
+        )
+
+
+def _read(
+    read: Callable[[str, Value], Value],
+    name: str,
+    default: Value,
+    needs: str,
+    accepts: Callable[[Value], bool] = lambda _: True,
+) -> Value:
+    try:
+        value = read(name, default)
+        good = accepts(value)
+    except (EnvError, OverflowError):
+        good = False
+    if not good:
+        raise SystemExit(f"Bad configuration: {name} needs {needs}.")
+    return value
+
+
+def _within(least: int, most: int) -> Callable[[int], bool]:
+    return lambda number: least <= number <= most
+
+
+def _is_duration(value: timedelta) -> bool:
+    return timedelta(seconds=1) <= value <= timedelta(weeks=5200)
+
+
+def _is_database(value: str) -> bool:
+    try:
+        return make_url(value).database not in {None, "", ":memory:"}
+    except ArgumentError:
+        return False
+
+
+def settings() -> Settings:
+    """Give the settings of the app that is running."""
+    current: Settings = current_app.extensions["settings"]
+    return current

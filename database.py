@@ -1,0 +1,144 @@
+"""The database: how connections are set up, and how a transaction begins and ends."""
+
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TypeVar
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask, current_app
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    TypeDecorator,
+    event,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase
+
+MAX_ID = 2**63 - 1
+MAX_PARAMETERS = 10_000
+"""How many values one statement names at most; the databases take 32,766 or more."""
+SQLITE_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",  # readers and a writer at the same time
+    "PRAGMA synchronous=FULL",  # an answered write survives a power cut
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=30000",
+)
+WRITER_LOCK = "SELECT pg_advisory_xact_lock(1)"
+"""PostgreSQL's counterpart of BEGIN IMMEDIATE: one writer at a time."""
+
+
+Item = TypeVar("Item")
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment: aware in Python, stored as UTC without a zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware datetime into what is stored."""
+        return value and value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn what is stored into an aware datetime."""
+        return value and value.replace(tzinfo=UTC)
+
+
+Identifier = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit id; SQLite numbers rows by itself only in a column called INTEGER."""
+
+
+class Base(DeclarativeBase):
+    """The base of all models."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+migrate = Migrate(render_as_batch=True)
+
+
+def init_app(app: Flask) -> None:
+    """Connect the app to its database."""
+    db.init_app(app)
+    migrate.init_app(app, db, directory=f"{app.root_path}/migrations")
+    with app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            event.listen(db.engine, "connect", _set_up_sqlite)
+        event.listen(db.engine, "begin", _begin)
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # BEGIN is ours to send: the driver's own loses updates
+    for pragma in SQLITE_PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    elif write:
+        connection.exec_driver_sql(WRITER_LOCK)
+
+
+@contextmanager
+def transaction(*, write: bool) -> Iterator[None]:
+    """Run the block in one transaction: committed at its end, rolled back by any exception.
+
+    A write waits for its turn before its first statement, so that what it reads is what it changes.
+    """
+    with db.session.begin():
+        db.session.connection(execution_options={"write": write})
+        yield
+
+
+def require_current_schema() -> None:
+    """End the program, with one line that says what to do, if the database is not up to date."""
+    script = ScriptDirectory(current_app.extensions["migrate"].directory)
+    try:
+        with db.engine.connect() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+    except DBAPIError as error:
+        raise SystemExit(f"The database cannot be used: {error.orig}.") from None
+    finally:
+        db.engine.dispose()  # no connection may cross the fork into a worker
+    if set(heads) != set(script.get_heads()):
+        raise SystemExit("The database is not up to date. Run `flask db upgrade` first.")
+
+
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Cut items into lists that one statement can name."""
+    remaining = iter(items)
+    return iter(lambda: list(islice(remaining, MAX_PARAMETERS)), [])
+
+
+def now() -> datetime:
+    """Give the present moment."""
+    return datetime.now(UTC)
+
+
+def fold(text: str) -> str:
+    """Make text comparable without regard to case, for all of Unicode (NFKC, case folding)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

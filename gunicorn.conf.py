@@ -1,0 +1,16 @@
+"""How gunicorn serves the API: one process with threads, at the configured address."""
+
+from config import Settings
+
+_settings = Settings.load()
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+
+bind = f"{_host}:{_settings.port}"
+wsgi_app = "app:create_app()"
+worker_class = "gthread"
+threads = 8  # a receiver of callbacks may call back while a thread waits for its answer
+preload_app = (
+    True  # what keeps the app from starting stops the server, not one worker after another
+)
+control_socket_disable = True
+loglevel = _settings.log_level.lower()

@@ -1,0 +1,150 @@
+"""The tables."""
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime
+from typing import Annotated
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
+
+from database import Base, Identifier, UTCDateTime, fold, now
+from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS, Permission
+
+Key = Annotated[int, mapped_column(Identifier, primary_key=True)]
+Name = Annotated[str, mapped_column(String(255))]
+Url = Annotated[str, mapped_column(String(2047))]
+Created = Annotated[datetime, mapped_column(UTCDateTime, default=now)]
+
+
+def _only(permissions: Permission) -> CheckConstraint:
+    """Keep any other permission than these out of a table."""
+    return CheckConstraint(f"permissions & ~{permissions:d} = 0", name="permissions")
+
+
+class Searchable:
+    """A name, and the same folded: what lists are ordered by and searched in."""
+
+    name: Mapped[Name]
+    search_name: Mapped[str] = mapped_column(Text)
+
+    @validates("name")
+    def _fold_name(self, _key: str, name: str) -> str:
+        self.search_name = fold(name)
+        return name
+
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[Index | CheckConstraint | dict[str, bool], ...]:
+        return (Index(None, "search_name", "id"), {"sqlite_autoincrement": True})
+
+
+class Credential:
+    """A secret token, of which only the SHA-256 digest is kept."""
+
+    token_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+    def renew_token(self) -> str:
+        """Set a new token, 256 random bits, and give it: there is no other time to see it."""
+        token = secrets.token_urlsafe(32)
+        self.token_digest = hashlib.sha256(token.encode()).digest()
+        return token
+
+    def has_token(self, token: str) -> bool:
+        """Say whether this is the token, in a time that tells nothing about it."""
+        digest = hashlib.sha256(token.encode()).digest()
+        return hmac.compare_digest(digest, self.token_digest)
+
+
+class Team(Searchable, Base):
+    """A team."""
+
+    __tablename__ = "teams"
+
+    id: Mapped[Key]
+    created_at: Mapped[Created]
+
+
+class Account(Searchable, Base):
+    """A member of the community; the id is that of their Discord account."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    discriminator: Mapped[str] = mapped_column(String(4))
+    avatar_url: Mapped[Url | None]
+    team_id: Mapped[int | None] = mapped_column(ForeignKey(Team.id, ondelete="SET NULL"))
+    permissions: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[Created]
+
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[Index | CheckConstraint | dict[str, bool], ...]:
+        return (
+            Index(None, "search_name", "id"),
+            Index(None, "team_id", "search_name", "id"),
+            _only(ACCOUNT_PERMISSIONS),
+        )
+
+
+class Award(Base):
+    """An award, given to accounts and to a team."""
+
+    __tablename__ = "awards"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[Key]
+    title: Mapped[Name]
+    image_url: Mapped[Url]
+    team_id: Mapped[int | None] = mapped_column(
+        ForeignKey(Team.id, ondelete="SET NULL"), index=True
+    )
+
+
+class Awardee(Base):
+    """That an account has an award."""
+
+    __tablename__ = "awardees"
+    __table_args__ = (Index(None, "award_id", "account_id"),)
+
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey(Account.id, ondelete="CASCADE"), primary_key=True
+    )
+    award_id: Mapped[int] = mapped_column(
+        ForeignKey(Award.id, ondelete="CASCADE"), primary_key=True
+    )
+
+
+class Session(Credential, Base):
+    """A sign-in of an account, until it expires."""
+
+    __tablename__ = "sessions"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[Key]
+    account_id: Mapped[int] = mapped_column(ForeignKey(Account.id, ondelete="CASCADE"), index=True)
+    created_at: Mapped[Created]
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
+
+    @property
+    def username(self) -> str:
+        """The username that goes with the token in HTTP Basic authentication."""
+        return f"S{self.id}"
+
+
+class App(Credential, Base):
+    """A program that uses the API in its own name."""
+
+    __tablename__ = "apps"
+    __table_args__ = (_only(APP_PERMISSIONS), {"sqlite_autoincrement": True})
+
+    id: Mapped[Key]
+    name: Mapped[Name] = mapped_column(unique=True)
+    permissions: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[Created]
+
+    @property
+    def username(self) -> str:
+        """The username that goes with the token in HTTP Basic authentication."""
+        return f"A{self.id}"

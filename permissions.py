@@ -1,0 +1,176 @@
+"""Who may do what: the permissions, and the rules over them as pure functions.
+
+Nothing here knows of Flask or of the database. `RULES` is the whole policy but for granting
+and revoking, which `may_grant` decides one permission at a time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntFlag, auto
+
+
+class Permission(IntFlag):
+    """What an app or an account may do, as the bit flags that the API speaks."""
+
+    MANAGE_PERMISSIONS = auto()
+    """Change the permissions of accounts."""
+    MANAGE_ACCOUNT_TEAMS = auto()
+    """Move accounts between teams."""
+    MANAGE_ACCOUNT_DETAILS = auto()
+    """Create, edit and delete accounts."""
+    MANAGE_TEAMS = auto()
+    """Create, edit and delete teams."""
+    AUTHENTICATE_USERS = auto()
+    """Create sessions for accounts; apps only."""
+    MANAGE_OWN_TEAM = auto()
+    """Manage the team one belongs to; accounts only."""
+    MANAGE_AWARDS = auto()
+    """Create, edit, delete, give and take awards."""
+
+    @property
+    def label(self) -> str:
+        """The name that people use for one permission: `manage_teams`."""
+        return (self.name or "").lower()
+
+
+ALL_PERMISSIONS = Permission(sum(Permission))
+APP_PERMISSIONS = ALL_PERMISSIONS & ~Permission.MANAGE_OWN_TEAM
+ACCOUNT_PERMISSIONS = ALL_PERMISSIONS & ~Permission.AUTHENTICATE_USERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks: an app (`account_id` is None) or an account, as they were before the request."""
+
+    permissions: Permission
+    account_id: int | None = None
+    team_id: int | None = None
+
+    def owns(self, team_id: int | None) -> bool:
+        """Say whether the caller is a member of this team who may manage it."""
+        return (
+            Permission.MANAGE_OWN_TEAM in self.permissions
+            and self.account_id is not None
+            and team_id is not None
+            and self.team_id == team_id
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a request is about, as it was before the request, and the team it asks for."""
+
+    account_id: int | None = None
+    team_id: int | None = None
+    new_team_id: int | None = None
+
+
+class Action(Enum):
+    """What a caller may be allowed to do."""
+
+    CREATE_ACCOUNT = auto()
+    EDIT_ACCOUNT = auto()
+    DELETE_ACCOUNT = auto()
+    MOVE_ACCOUNT = auto()
+    CREATE_TEAM = auto()
+    EDIT_TEAM = auto()
+    DELETE_TEAM = auto()
+    MANAGE_AWARDS = auto()
+    CREATE_SESSION = auto()
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """One way to be allowed something: a test, and the same in words."""
+
+    words: str
+    holds: Callable[[Caller, Target], bool]
+
+
+def _has(permission: Permission) -> Allowance:
+    return Allowance(
+        f"the permission {permission.label}", lambda caller, _: permission in caller.permissions
+    )
+
+
+_IS_SELF = Allowance(
+    "being this account",
+    lambda caller, target: caller.account_id is not None and caller.account_id == target.account_id,
+)
+_OWNS_TEAM = Allowance(
+    "the permission manage_own_team in this team",
+    lambda caller, target: caller.owns(target.team_id),
+)
+_KICKS = Allowance(
+    "the permission manage_own_team in this account's team, to remove it from there",
+    lambda caller, target: caller.owns(target.team_id) and target.new_team_id is None,
+)
+
+RULES: Mapping[Action, tuple[Allowance, ...]] = {
+    Action.CREATE_ACCOUNT: (_has(Permission.MANAGE_ACCOUNT_DETAILS),),
+    Action.EDIT_ACCOUNT: (_has(Permission.MANAGE_ACCOUNT_DETAILS),),
+    Action.DELETE_ACCOUNT: (_has(Permission.MANAGE_ACCOUNT_DETAILS), _IS_SELF),
+    Action.MOVE_ACCOUNT: (_has(Permission.MANAGE_ACCOUNT_TEAMS), _IS_SELF, _KICKS),
+    Action.CREATE_TEAM: (_has(Permission.MANAGE_TEAMS),),
+    Action.EDIT_TEAM: (_has(Permission.MANAGE_TEAMS), _OWNS_TEAM),
+    Action.DELETE_TEAM: (_has(Permission.MANAGE_TEAMS), _OWNS_TEAM),
+    Action.MANAGE_AWARDS: (_has(Permission.MANAGE_AWARDS),),
+    Action.CREATE_SESSION: (_has(Permission.AUTHENTICATE_USERS),),
+}
+
+
+def may(caller: Caller, action: Action, target: Target) -> bool:
+    """Say whether a rule allows the caller this action; what no rule allows is denied."""
+    return any(allowance.holds(caller, target) for allowance in RULES[action])
+
+
+def needs(action: Action) -> str:
+    """Put into words what an action needs."""
+    return ", or ".join(allowance.words for allowance in RULES[action])
+
+
+def may_grant(caller: Caller, permission: Permission, team_id: int | None) -> bool:
+    """Say whether the caller may grant one permission to an account in this team.
+
+    `authenticate_users` is for apps: no account is ever given it.
+    """
+    return permission is not Permission.AUTHENTICATE_USERS and may_revoke(
+        caller, permission, team_id
+    )
+
+
+def may_revoke(caller: Caller, permission: Permission, team_id: int | None) -> bool:
+    """Say whether the caller may revoke one permission from an account in this team."""
+    if Permission.MANAGE_PERMISSIONS | permission in caller.permissions:
+        return True
+    return permission is Permission.MANAGE_OWN_TEAM and (
+        caller.owns(team_id)
+        or Permission.MANAGE_PERMISSIONS | Permission.MANAGE_TEAMS in caller.permissions
+    )
+
+
+def refused_grants(caller: Caller, granted: Permission, team_id: int | None) -> list[Permission]:
+    """List the permissions that the caller may not grant to an account in this team."""
+    return [permission for permission in granted if not may_grant(caller, permission, team_id)]
+
+
+def refused_revocations(
+    caller: Caller, revoked: Permission, team_id: int | None
+) -> list[Permission]:
+    """List the permissions that the caller may not revoke from an account in this team."""
+    return [permission for permission in revoked if not may_revoke(caller, permission, team_id)]
+
+
+def after_move(
+    caller: Caller, held: Permission, granted: Permission, team_id: int | None
+) -> Permission:
+    """Say what an account holds once the caller moved it to another team, or to none.
+
+    `manage_own_team` belongs to a team, so it stays behind, unless this request grants it for
+    the new team or its caller could; with no team there is nothing to hold it for.
+    """
+    keeps = team_id is not None and (
+        Permission.MANAGE_OWN_TEAM in granted
+        or may_grant(caller, Permission.MANAGE_OWN_TEAM, team_id)
+    )
+    return held if keeps else held & ~Permission.MANAGE_OWN_TEAM

@@ -1,0 +1,152 @@
+"""Accounts: the members of the community."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from werkzeug.exceptions import Conflict, Forbidden
+
+import reading
+from api import Blueprint, found
+from authentication import permit, principal
+from config import settings
+from database import db
+from models import Account, Team
+from permissions import (
+    Action,
+    Permission,
+    Target,
+    after_move,
+    refused_grants,
+    refused_revocations,
+)
+from reading import Record
+from schemas import (
+    AccountChanges,
+    AccountPageSchema,
+    AccountQuery,
+    AccountSchema,
+    ErrorSchema,
+    NewAccount,
+    SignupsSchema,
+)
+
+DETAILS = ("name", "discriminator", "avatar_url")
+
+blp = Blueprint("accounts", __name__, description="Accounts: the members of the community")
+
+
+@blp.route("/accounts/signups")
+@blp.response(200, SignupsSchema)
+def view_signups() -> dict[str, bool]:
+    """Check if signups are open."""
+    return {"signups_open": settings().signups_open}
+
+
+@blp.route("/accounts/new", methods=["POST"])
+@blp.route("/acounts/new", methods=["POST"], endpoint="create_account_as_first_spelled")
+@blp.arguments(NewAccount)
+@blp.response(201, AccountSchema)
+@blp.alt_response(409, schema=ErrorSchema, description="The id is taken")
+@blp.requires(Action.CREATE_ACCOUNT)
+def create_account(body: dict[str, Any]) -> Record:
+    """Create an account, perhaps in a team (0 is none) and with permissions.
+
+    Each permission must be one that the caller may grant in that team. Refused while signups are
+    closed.
+    """
+    if not settings().signups_open:
+        raise Forbidden("Signups are closed.")
+    team_id = _team_id(body.pop("team", None))
+    _refuse("grant", refused_grants(principal(), Permission(body["permissions"]), team_id))
+    if db.session.get(Account, body["id"]):
+        raise Conflict(f"There is an account with the id {body['id']} already.")
+    db.session.add(Account(**body, team_id=team_id))
+    db.session.flush()
+    return found(reading.account(body["id"]), "account")
+
+
+@blp.route("/accounts/search")
+@blp.arguments(AccountQuery, location="query")
+@blp.response(200, AccountPageSchema)
+def search_accounts(query: dict[str, Any]) -> Record:
+    """List accounts by name, a page at a time."""
+    return reading.account_page(**query)
+
+
+@blp.route("/account/<account>")
+@blp.response(200, AccountSchema)
+def view_account(account: int) -> Record:
+    """View an account."""
+    return found(reading.account(account), "account")
+
+
+@blp.route("/account/<account>", methods=["PATCH"])
+@blp.arguments(AccountChanges)
+@blp.response(200, AccountSchema)
+@blp.requires()
+def edit_account(account: Account, body: dict[str, Any]) -> Record:
+    """Change an account, wholly or not at all.
+
+    `name`, `discriminator` and `avatar_url` need the permission `manage_account_details`. `team`
+    (0 is none) needs `manage_account_teams`, or being this account, or, to remove it from its team,
+    `manage_own_team` in there. Each permission granted or revoked needs `manage_permissions` and
+    that permission; for `manage_own_team` it is also enough to have it in the same team, or to have
+    `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
+    revocation by the one before. An account that moves to another team loses `manage_own_team`,
+    unless the request grants it there or its caller could; one that leaves its team always does.
+    """
+    _check_changes(account, body)
+    _apply_changes(account, body)
+    return found(reading.account(account.id), "account")
+
+
+@blp.route("/account/<account>", methods=["DELETE"])
+@blp.response(204)
+@blp.requires(Action.DELETE_ACCOUNT)
+def delete_account(account: Account) -> None:
+    """Delete an account, its sessions, and that it has awards."""
+    db.session.delete(account)
+
+
+def _check_changes(account: Account, body: dict[str, Any]) -> None:
+    """Raise `Forbidden` unless the caller may make every one of the changes."""
+    team_after = _team_after(account, body)
+    target = Target(account_id=account.id, team_id=account.team_id, new_team_id=team_after)
+    if any(field in body for field in DETAILS):
+        permit(Action.EDIT_ACCOUNT, target)
+    if "team" in body:
+        permit(Action.MOVE_ACCOUNT, target)
+    granted, revoked = _permission_changes(body)
+    _refuse("grant", refused_grants(principal(), granted, team_after))
+    _refuse("revoke", refused_revocations(principal(), revoked, account.team_id))
+
+
+def _apply_changes(account: Account, body: dict[str, Any]) -> None:
+    for field in DETAILS:
+        if field in body:
+            setattr(account, field, body[field])
+    granted, revoked = _permission_changes(body)
+    held = (Permission(account.permissions) | granted) & ~revoked
+    team_after = _team_after(account, body)
+    if team_after != account.team_id:
+        held = after_move(principal(), held, granted, team_after)
+        account.team_id = team_after
+    account.permissions = int(held)
+
+
+def _team_after(account: Account, body: dict[str, Any]) -> int | None:
+    return _team_id(body["team"]) if "team" in body else account.team_id
+
+
+def _team_id(team: Team | None) -> int | None:
+    return None if team is None else team.id
+
+
+def _permission_changes(body: dict[str, Any]) -> tuple[Permission, Permission]:
+    return Permission(body["grant_permissions"]), Permission(body["revoke_permissions"])
+
+
+def _refuse(verb: str, refused: Iterable[Permission]) -> None:
+    labels = ", ".join(permission.label for permission in refused)
+    if labels:
+        raise Forbidden(f"You may not {verb} this account: {labels}.")

@@ -1,0 +1,23 @@
+"""Whether the server works."""
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import ServiceUnavailable
+
+from api import Blueprint
+from database import db
+from schemas import ErrorSchema, HealthSchema
+
+blp = Blueprint("health", __name__, description="Whether the server works")
+
+
+@blp.route("/health")
+@blp.response(200, HealthSchema)
+@blp.alt_response(503, schema=ErrorSchema)
+def view_health() -> dict[str, str]:
+    """Check that the database answers."""
+    try:
+        db.session.execute(select(1))
+    except SQLAlchemyError:
+        raise ServiceUnavailable("The database does not answer.") from None
+    return {"status": "ok"}

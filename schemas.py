@@ -1,0 +1,409 @@
+"""What goes over the wire: one class for each JSON object and each set of parameters.
+
+Each issue with a value carries a `Message`: a sentence for people and a short stable word for
+programs (`missing`, `invalid`, `not_found`, `unknown_field`, `conflict`, `too_long`, ...).
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import marshmallow as ma
+from marshmallow import ValidationError, validate
+
+from database import MAX_ID, Base
+from models import Account, Award, Team
+from permissions import ALL_PERMISSIONS
+
+MAX_PER_PAGE = 1000
+UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters and lone surrogates."""
+UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
+HOST = re.compile(r"[\w.:-]+")
+
+
+class Message(str):
+    """An issue in words, with the machine word that names its kind."""
+
+    __slots__ = ("type",)
+
+    type: str
+
+    def __new__(cls, text: str, kind: str = "invalid") -> Self:
+        """Make a message."""
+        message = super().__new__(cls, text)
+        message.type = kind
+        return message
+
+    def format(self, *args: object, **kwargs: object) -> "Message":
+        """Fill in the sentence, as marshmallow does, and keep the word."""
+        return Message(super().format(*args, **kwargs), self.type)
+
+
+REQUIRED = Message("This field is required.", "missing")
+
+
+# --- Values ---
+
+
+class Number(ma.fields.Integer):
+    """A whole number: a JSON int, or a string of ASCII digits where `digits` is true."""
+
+    default_error_messages = {
+        "required": REQUIRED,
+        "invalid": Message("This must be a whole number from {min} to {max}."),
+    }
+
+    def __init__(self, least: int, most: int, *, digits: bool = False, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": least, "maximum": most}, **kwargs)
+        self.least, self.most, self.digits = least, most, digits
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if self.digits and isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value):
+            value = int(value)
+        if type(value) is not int or not self.least <= value <= self.most:
+            error = self.make_error("invalid", min=self.least, max=self.most)
+            raise ValidationError(error.messages, valid_data=[])  # keeps the place in a list
+        return value
+
+
+class Reference(Number):
+    """The id of a record that must exist, as an int or as a string of digits.
+
+    `model` says which; where `none` is true, 0 stands for no record. The id is looked up after the
+    request's shape was checked, together with all others (see `api.py`).
+    """
+
+    def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
+        super().__init__(0 if none else 1, MAX_ID, digits=True, **kwargs)
+        self.model = model
+
+    def not_found(self) -> Message:
+        """Say that there is no such record."""
+        return Message(f"There is no such {self.model.__name__.lower()}.", "not_found")
+
+
+class PathReference(Reference):
+    """An id in the path: what is not an id at all is the id of nothing."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        try:
+            return super()._deserialize(value, attr, data, **kwargs)
+        except ValidationError:
+            raise ValidationError(self.not_found()) from None
+
+
+class ListOf(ma.fields.List[Any]):
+    """A JSON list."""
+
+    default_error_messages = {"required": REQUIRED, "invalid": Message("This must be a list.")}
+
+
+class Text(ma.fields.String):
+    """A JSON string."""
+
+    default_error_messages = {"required": REQUIRED, "invalid": Message("This must be a string.")}
+
+
+def length(most: int, least: int = 1) -> validate.Length:
+    """Bound the length of a text, in characters."""
+    kind = "too_long" if least == 0 else "length"
+    return validate.Length(
+        least, most, error=Message(f"This must have {least} to {most} characters.", kind)
+    )
+
+
+def readable(text: str) -> None:
+    """Refuse text that is blank or holds control characters or lone surrogates."""
+    if UNREADABLE.search(text):
+        raise ValidationError(Message("This must not contain control characters or surrogates."))
+    if text.isspace():
+        raise ValidationError(Message("This must not be blank.", "blank"))
+
+
+def searchable(text: str) -> None:
+    """Refuse text that no stored name can contain and that a database may stumble over."""
+    if UNSEARCHABLE.search(text):
+        raise ValidationError(Message("This must not contain NUL or surrogates."))
+
+
+def web_address(url: str) -> None:
+    """Refuse what is not an absolute http or https URL with a host."""
+    try:
+        parts = urlsplit(url)
+        good = (
+            parts.scheme in {"http", "https"}
+            and HOST.fullmatch(parts.hostname or "")
+            and parts.port != 0
+            and not re.search(r"\s", url)
+        )
+    except ValueError:  # a port that is none, an address in brackets that is none
+        good = False
+    if not good:
+        raise ValidationError(Message("This must be an absolute http or https URL."))
+
+
+class Name(Text):
+    """A name or title that people read."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=[length(255), readable], **kwargs)
+
+
+class Url(Text):
+    """An absolute http or https URL."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=[length(2047), readable, web_address], **kwargs)
+
+
+class Discriminator(Text):
+    """Discord's four digits beside a name, as a string or an int; `0` where there are none."""
+
+    default_error_messages = {"invalid": Message("This must be up to 4 digits.")}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        digits = str(value) if type(value) in {int, str} else ""
+        if not re.fullmatch("[0-9]{1,4}", digits):
+            raise self.make_error("invalid")
+        return digits if digits == "0" else digits.zfill(4)
+
+
+class Flags(Number):
+    """Permissions, as the sum of their bit flags."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(0, int(ALL_PERMISSIONS), **kwargs)
+
+
+class Timestamp(ma.fields.Float):
+    """A moment, in seconds since the UNIX epoch, with fraction."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> float | None:
+        return value.timestamp() if isinstance(value, datetime) else None
+
+
+# --- Objects that are sent ---
+
+
+class AwardSchema(ma.Schema):
+    """An award."""
+
+    id = ma.fields.Integer()
+    title = ma.fields.String()
+    image_url = ma.fields.String()
+
+
+class TeamSchema(ma.Schema):
+    """A team, with the number of its members now and its awards by id."""
+
+    id = ma.fields.Integer()
+    name = ma.fields.String()
+    created_at = Timestamp()
+    member_count = ma.fields.Integer()
+    awards = ma.fields.List(ma.fields.Nested(AwardSchema))
+
+
+class AccountSchema(ma.Schema):
+    """An account, with its team (or null) and its own awards by id."""
+
+    id = ma.fields.String()
+    name = ma.fields.String()
+    discriminator = ma.fields.String()
+    avatar_url = ma.fields.String(allow_none=True)
+    team = ma.fields.Nested(TeamSchema, allow_none=True)
+    permissions = ma.fields.Integer()
+    created_at = Timestamp()
+    awards = ma.fields.List(ma.fields.Nested(AwardSchema))
+
+
+class AwardDetailsSchema(ma.Schema):
+    """An award, the accounts that have it, and its team (or null)."""
+
+    award = ma.fields.Nested(AwardSchema)
+    awardees = ma.fields.List(ma.fields.Nested(AccountSchema))
+    team = ma.fields.Nested(TeamSchema, allow_none=True)
+
+
+class SessionSchema(ma.Schema):
+    """The credentials of a session; the password is shown this once."""
+
+    username = ma.fields.String()
+    password = ma.fields.String()
+    expires_at = Timestamp()
+
+
+class AppSchema(ma.Schema):
+    """An app; the password is there only when it was just set."""
+
+    name = ma.fields.String()
+    permissions = ma.fields.Integer()
+    username = ma.fields.String()
+    password = ma.fields.String()
+
+
+class SignupsSchema(ma.Schema):
+    """Whether new accounts can be made."""
+
+    signups_open = ma.fields.Boolean()
+
+
+class HealthSchema(ma.Schema):
+    """That the server works."""
+
+    status = ma.fields.String()
+
+
+class IssueSchema(ma.Schema):
+    """One thing that is wrong with a request, and where."""
+
+    loc = ma.fields.List(ma.fields.String())
+    msg = ma.fields.String()
+    type = ma.fields.String()
+
+
+class InvalidSchema(ma.Schema):
+    """What status 422 answers: everything that is wrong with the request."""
+
+    detail = ma.fields.List(ma.fields.Nested(IssueSchema))
+
+
+class ErrorSchema(ma.Schema):
+    """What any other error answers: a sentence to act on."""
+
+    detail = ma.fields.String()
+
+
+def page_of(schema: type[ma.Schema]) -> type[ma.Schema]:
+    """Make the schema of one page of a list."""
+    number = ma.fields.Integer
+    name = schema.__name__.removesuffix("Schema")
+    return ma.Schema.from_dict(
+        {
+            "page": number(),
+            "per_page": number(),
+            "pages": number(),
+            "results": number(),
+            "data": ma.fields.List(ma.fields.Nested(schema)),
+        },
+        name=f"{name}PageSchema",
+    )
+
+
+AccountPageSchema = page_of(AccountSchema)
+TeamPageSchema = page_of(TeamSchema)
+
+
+# --- Parameters that are received ---
+
+
+class Body(ma.Schema):
+    """The base of all request bodies: null means not given, an unknown field is an issue."""
+
+    error_messages = {
+        "unknown": Message("This endpoint has no such field.", "unknown_field"),
+        "type": Message("The body must be a JSON object."),
+    }
+
+    @ma.pre_load
+    def _leave_out_nulls(self, data: Any, **_: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {
+            name: value
+            for name, value in data.items()
+            if value is not None or name not in self.load_fields
+        }
+
+
+class NewAccount(Body):
+    """A new account."""
+
+    id = Number(1, MAX_ID, digits=True, required=True)
+    name = Name(required=True)
+    discriminator = Discriminator(required=True)
+    avatar_url = Url()
+    team = Reference(Team, none=True)
+    permissions = Flags(load_default=0)
+
+
+class AccountChanges(Body):
+    """Changes to an account; team 0 stands for no team."""
+
+    name = Name()
+    discriminator = Discriminator()
+    avatar_url = Url()
+    team = Reference(Team, none=True)
+    grant_permissions = Flags(load_default=0)
+    revoke_permissions = Flags(load_default=0)
+
+    @ma.validates_schema(skip_on_field_errors=False)
+    def _grant_or_revoke(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("grant_permissions", 0) & data.get("revoke_permissions", 0):
+            raise ValidationError(
+                Message("A permission cannot be granted and revoked at once.", "conflict"),
+                "revoke_permissions",
+            )
+
+
+class TeamBody(Body):
+    """A team's name."""
+
+    name = Name(required=True)
+
+
+class NewAward(Body):
+    """A new award, the team it is for and the accounts that are given it."""
+
+    title = Name(required=True)
+    image_url = Url(required=True)
+    team = Reference(Team, required=True)
+    accounts = ListOf(Reference(Account), required=True)
+
+
+class AwardChanges(Body):
+    """Changes to an award."""
+
+    title = Name()
+    image_url = Url()
+    team = Reference(Team)
+
+
+class NewSession(Body):
+    """The account to sign in."""
+
+    account = Reference(Account, required=True)
+
+
+class PageQuery(ma.Schema):
+    """Which page of a list, counted from 0, and how many records are on a page."""
+
+    class Meta:
+        """Parameters that an endpoint does not know are ignored."""
+
+        unknown = ma.EXCLUDE
+
+    page = Number(0, MAX_ID, digits=True, load_default=0)
+    per_page = Number(1, MAX_PER_PAGE, digits=True, load_default=20)
+
+
+class TeamQuery(PageQuery):
+    """Which teams: those with `q` in their name, without regard to case."""
+
+    q = Text(load_default="", validate=[length(255, 0), searchable])
+
+
+class AccountQuery(TeamQuery):
+    """Which accounts: those with `q` in their name, without regard to case, in one team."""
+
+    team = Reference(Team)
+
+
+PATH = {
+    "account": PathReference(Account),
+    "team": PathReference(Team),
+    "award": PathReference(Award),
+}
+"""The parameters that a path can have."""

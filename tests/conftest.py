@@ -1,0 +1,91 @@
+"""The few fixtures: a database, the app on it, a client, a community."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from app import create_app
+from config import Settings
+from database import db, transaction
+from tests.community import Auth, Caller, Community
+from tests.server import Server, flask
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a database that `flask db upgrade` made."""
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+    flask(path, "db", "upgrade")
+    return path
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> Path:
+    """Give a database of the test's own."""
+    return Path(shutil.copy(empty_database, tmp_path / "laurels.db"))
+
+
+@pytest.fixture
+def make_app(database: Path) -> Iterator[Callable[..., Flask]]:
+    """Make apps on the test's database, with settings that differ from the defaults."""
+    apps = []
+
+    def make(**settings: object) -> Flask:
+        app = create_app(Settings(database_url=f"sqlite:///{database}", **settings))  # type: ignore[arg-type]
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared_app(empty_database: Path) -> Iterator[Flask]:
+    """Make one app with the default settings, for all tests that can do with it."""
+    database = shutil.copy(empty_database, empty_database.with_name("shared.db"))
+    app = create_app(Settings(database_url=f"sqlite:///{database}"))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def app(shared_app: Flask) -> Iterator[Flask]:
+    """Give an app with the default settings and an empty database."""
+    yield shared_app
+    with shared_app.app_context(), transaction(write=True):
+        for table in reversed(db.metadata.sorted_tables):
+            db.session.execute(table.delete())
+        db.session.execute(text("DELETE FROM sqlite_sequence"))
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Give a client of that app."""
+    return app.test_client()
+
+
+@pytest.fixture
+def community(app: Flask) -> Community:
+    """Give what is in the app's database, to write to."""
+    return Community(app)
+
+
+@pytest.fixture
+def as_(client: FlaskClient) -> Callable[[Auth | None], Caller]:
+    """Give clients with credentials."""
+    return lambda auth: Caller(client, auth)
+
+
+@pytest.fixture
+def server(database: Path) -> Iterator[Server]:
+    """Give the real server, on a free port and the test's database."""
+    with Server(database) as server:
+        yield server

@@ -1,0 +1,92 @@
+"""The real server and the real command line, as processes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def environment(database: Path, **settings: str) -> dict[str, str]:
+    """Give a process its environment: the test's settings and nobody else's."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {"DATABASE_URL": f"sqlite:///{database}", "PYTHONWARNINGS": "error"} | settings
+
+
+def flask(database: Path, *arguments: str, **settings: str) -> str:
+    """Run `flask ...` on a database; give what it printed."""
+    return subprocess.run(
+        [BIN / "flask", *arguments],
+        cwd=ROOT,
+        env=environment(database, **settings),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def create_bot(database: Path, *arguments: str, name: str = "bot") -> tuple[str, str]:
+    """Make an app by the command line; give its credentials."""
+    lines = flask(database, "apps", "create", name, *arguments).splitlines()
+    printed = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return printed["Username"], printed["Password"]
+
+
+class Server:
+    """gunicorn, on a free port, as the README starts it."""
+
+    arguments: tuple[str, ...] = ()
+    health = "/health"
+
+    def __init__(self, database: Path, **settings: str) -> None:
+        self.database, self.settings = database, settings
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.log = self.database.with_suffix(".log").open("a+")
+        self.process = subprocess.Popen(
+            [BIN / "gunicorn", *self.arguments],
+            cwd=ROOT,
+            env=environment(self.database, PORT=str(self.port), **self.settings),
+            stderr=self.log,
+            start_new_session=True,
+        )
+        self.wait_until_it_answers()
+        return self
+
+    def wait_until_it_answers(self) -> None:
+        """Ask again and again, as long as the process runs."""
+        while self.process.poll() is None:
+            with suppress(requests.ConnectionError):
+                assert requests.get(self.url + self.health, timeout=5).status_code == 200
+                return
+            time.sleep(0.05)
+        raise AssertionError(Path(self.log.name).read_text())
+
+    def kill(self) -> None:
+        """End the server and its worker at once, as a power cut would."""
+        os.killpg(self.process.pid, 9)
+        self.process.wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+        self.log.close()

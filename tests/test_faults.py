@@ -1,0 +1,78 @@
+"""Faults outside the server are named as what they are."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import event
+
+from database import db
+from permissions import APP_PERMISSIONS
+from tests.community import Community, refusal
+
+
+def with_pragma(app: Flask, pragma: str) -> None:
+    """Set something on all connections that the app opens from now on."""
+    with app.app_context():
+        db.engine.dispose()
+        event.listen(db.engine, "connect", lambda connection, _: connection.execute(pragma))
+
+
+def test_a_full_disk(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
+    community = Community(app)
+    bot = community.bot(APP_PERMISSIONS)
+    with_pragma(app, "PRAGMA max_page_count=1")  # SQLite makes that the present size
+    client = app.test_client()
+    accounts = 0
+    while True:
+        body = {"id": accounts + 1, "name": "x" * 255, "discriminator": 1}
+        response = client.post("/accounts/new", json=body, auth=bot)
+        if response.status_code != 201:
+            break
+        accounts += 1
+    assert refusal(response) == 507
+    assert "disk is full" in response.text
+    assert client.get("/accounts/search").get_json()["results"] == accounts
+
+
+def test_a_busy_database(make_app: Callable[..., Flask], database: Path) -> None:
+    app = make_app()
+    bot = Community(app).bot(APP_PERMISSIONS)
+    with_pragma(app, "PRAGMA busy_timeout=50")
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    client = app.test_client()
+    response = client.post("/teams/new", json={"name": "Red"}, auth=bot)
+    assert refusal(response) == 503
+    assert response.headers["Retry-After"] == "5"
+    assert client.get("/teams/search").status_code == 200  # readers do not wait
+    other.execute("ROLLBACK")
+    other.close()
+    assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
+
+
+def test_a_broken_database(make_app: Callable[..., Flask], database: Path) -> None:
+    app = make_app()
+    client = app.test_client()
+    assert client.get("/health").get_json() == {"status": "ok"}
+    with app.app_context():
+        db.engine.dispose()
+    database.write_bytes(b"not a database" * 1000)
+    assert refusal(client.get("/health")) == 503
+    assert refusal(client.get("/teams/search")) == 503
+
+
+def test_a_fault_of_our_own(
+    make_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app()
+    monkeypatch.setattr("reading.team", lambda _: 1 / 0)
+    response = app.test_client().get("/team/1")
+    assert refusal(response) == 500
+    assert "ZeroDivision" not in response.text
+    assert "ZeroDivisionError" in caplog.text

@@ -1,0 +1,124 @@
+"""Starting: configuration, and a database that is or is not up to date."""
+
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+
+from config import Settings
+from tests.server import BIN, ROOT, Server, environment
+
+
+def start(*command: str, database: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start something that is to stop by itself, soon."""
+    return subprocess.run(
+        [BIN / command[0], *command[1:]],
+        cwd=ROOT,
+        env=environment(database, **settings),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+GUNICORN = ("gunicorn",)
+GUNICORN_WITH_FACTORY = ("gunicorn", "app:create_app()")
+FLASK_RUN = ("flask", "run", "--port", "0")
+COMMAND = ("flask", "apps", "list")
+
+
+@pytest.mark.parametrize("command", [GUNICORN, GUNICORN_WITH_FACTORY, FLASK_RUN, COMMAND])
+def test_a_database_that_is_not_up_to_date(tmp_path: Path, command: tuple[str, ...]) -> None:
+    stopped = start(*command, database=tmp_path / "new.db", PORT="18471")
+    assert stopped.returncode == 1
+    assert "not up to date. Run `flask db upgrade` first." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize("command", [GUNICORN, FLASK_RUN, COMMAND])
+def test_a_database_that_cannot_be_opened(tmp_path: Path, command: tuple[str, ...]) -> None:
+    stopped = start(*command, database=tmp_path / "no" / "folder.db", PORT="18471")
+    assert stopped.returncode == 1
+    assert "unable to open database file" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("HOST", ""),
+        ("DATABASE_URL", "laurels.db"),
+        ("DATABASE_URL", "sqlite://"),
+        ("SIGNUPS_OPEN", "perhaps"),
+        ("MAX_SESSION_AGE", "a month"),
+        ("MAX_SESSION_AGE", "0s"),
+        ("MAX_SESSION_AGE", "-3d"),
+        ("MAX_SESSION_AGE", "99999999999999w"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "all"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_bad_settings(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"^Bad configuration: {name} needs .+[.]$"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("command", [GUNICORN, FLASK_RUN, COMMAND])
+def test_a_bad_setting_stops_the_start(empty_database: Path, command: tuple[str, ...]) -> None:
+    stopped = start(*command, database=empty_database, PORT="http")
+    assert stopped.returncode == 1
+    expected = "Bad configuration: PORT needs a number from 1 to 65535.\n"
+    assert stopped.stderr.endswith(expected)
+    assert "Traceback" not in stopped.stderr
+
+
+def test_settings(database: Path) -> None:
+    with Server(
+        database,
+        SIGNUPS_OPEN="no",
+        MAX_SESSION_AGE="2w",
+        ALLOWED_ORIGINS="https://example.com, https://other.example",
+        LOG_LEVEL="DEBUG",
+        TRUSTED_PROXIES="1",
+    ) as server:
+        assert requests.get(f"{server.url}/accounts/signups", timeout=5).json() == {
+            "signups_open": False
+        }
+        for origin, allowed in (("https://other.example", True), ("https://bad.example", False)):
+            answer = requests.get(f"{server.url}/health", headers={"Origin": origin}, timeout=5)
+            assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+
+
+def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
+    database = tmp_path / "laurels.db"
+    assert start("flask", "db", "upgrade", database=database).returncode == 0
+    assert start("flask", "apps", "create", "bot", database=database).returncode == 0
+    assert start("flask", "db", "upgrade", database=database).returncode == 0
+    assert "bot" in start(*COMMAND, database=database).stdout
+
+
+def test_models_and_migrations_agree(empty_database: Path) -> None:
+    checked = start("flask", "db", "check", database=empty_database)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_downgrade(tmp_path: Path) -> None:
+    database = tmp_path / "laurels.db"
+    start("flask", "db", "upgrade", database=database)
+    assert start("flask", "db", "downgrade", "base", database=database).returncode == 0
+    connection = sqlite3.connect(database)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.close()
+    assert tables <= {
+        "alembic_version",
+        "sqlite_sequence",
+        "sqlite_autoindex_alembic_version_1",
+    } | {"pk_alembic_version"}
