@@ -2,11 +2,12 @@
 
 A view says with decorators what it takes (`arguments`), gives (`response`) and needs (`requires`).
 `route`, outermost, makes an endpoint of it, which
-1. checks the shape of path, query and body, without the database;
+1. checks the shape of path, query and body, and asks other servers, without the database;
 2. opens one transaction, for writing unless the method is safe or something is already wrong;
 3. authenticates the caller (401), looks up what the request names, and answers with all issues of
    shape and existence together (422);
-4. applies the rule for the action (403) and calls the view; the transaction commits at its end.
+4. applies the rule for the action (403) and calls the view; the transaction commits at its end;
+5. delivers, if the view recorded events, and answers.
 
 A write's view gets the records that the path names; a read's view gets their ids, and `found`
 answers for those that name nothing. Query and body arrive as `query` and `body`.
@@ -34,10 +35,18 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Response
 
-from authentication import authenticate, permit, read_credentials
+from authentication import (
+    Credentials,
+    authenticate,
+    has_credentials,
+    permit,
+    read_credentials,
+)
 from database import Base, batches, db, transaction
+from delivery import deliver_after_write
+from events import recorded_some
 from permissions import Action, Target, needs
-from schemas import PATH, ErrorSchema, InvalidSchema, ListOf, Message, Reference
+from schemas import PATH, ErrorSchema, InvalidSchema, ListOf, Message, Reference, not_found
 
 Found = TypeVar("Found")
 View = Callable[..., Any]
@@ -151,14 +160,14 @@ def _look_up(arguments: Arguments, values: Values) -> list[Issue]:
         records, value = found[field.model], values[location][name]
         if isinstance(value, list):
             issues += [
-                _issue([location, name, str(index)], field.not_found())
+                _issue([location, name, str(index)], not_found(field.model_name))
                 for index, key in enumerate(value)
                 if key and key not in records
             ]
             values[location][name] = [records.get(key) for key in filter(None, value)]
         else:
             if value and value not in records:
-                issues.append(_issue([location, name], field.not_found()))
+                issues.append(_issue([location, name], not_found(field.model_name)))
             values[location][name] = records.get(value)
     return issues
 
@@ -185,7 +194,7 @@ def _fetch(model: type[Base], ids: set[int]) -> dict[int, Base]:
 def found(record: Found | None, parameter: str) -> Found:
     """Give the record that was read for an id in the path; raise `Invalid` if there is none."""
     if record is None:
-        raise Invalid([_issue(["path", parameter], PATH[parameter].not_found())])
+        raise Invalid([_issue(["path", parameter], not_found(parameter))])
     return record
 
 
@@ -214,15 +223,33 @@ class Blueprint(flask_smorest.Blueprint):
 
     ARGUMENTS_PARSER = Parser()
 
-    def requires(self, *actions: Action) -> Callable[[View], View]:
-        """Ask for credentials, and for permission to do all of these to what the path names."""
+    def requires(
+        self, *actions: Action, unless: Callable[[Values], bool] = lambda _: False
+    ) -> Callable[[View], View]:
+        """Ask for credentials, and for permission to do all of these to what the path names.
+
+        A request whose body meets `unless` may come without credentials, but not with bad ones.
+        """
 
         def decorator(view: View) -> View:
             view.actions = actions  # type: ignore[attr-defined]
+            view.unless = unless  # type: ignore[attr-defined]
             words = "; and ".join(map(needs, actions)) or "credentials"
             view.__doc__ = f"{view.__doc__}\n\nNeeds {words}."
             documented: View = self.doc(security=[{"basic": []}])(view)
             return documented
+
+        return decorator
+
+    def prepares(self, prepare: Callable[[Values], None]) -> Callable[[View], View]:
+        """Let a function work on the body while no transaction is open, to ask other servers.
+
+        It may raise `ValidationError` for a field.
+        """
+
+        def decorator(view: View) -> View:
+            view.prepare = prepare  # type: ignore[attr-defined]
+            return view
 
         return decorator
 
@@ -246,11 +273,26 @@ class Blueprint(flask_smorest.Blueprint):
 def _endpoint(view: View) -> View:
     arguments: Arguments = getattr(view, "arguments", {})
     actions: tuple[Action, ...] | None = getattr(view, "actions", None)
+    unless: Callable[[Values], bool] = getattr(view, "unless", lambda _: False)
+    prepare: Callable[[Values], None] = getattr(view, "prepare", lambda _: None)
 
     @wraps(view)
     def endpoint(**_: str) -> Any:
         values, issues = _load(arguments)
-        credentials = None if actions is None else read_credentials()
+        credentials = None
+        if actions is not None and (has_credentials() or not unless(values.get("body", {}))):
+            credentials = read_credentials()
+        if not issues:
+            try:
+                prepare(values.get("body", {}))
+            except ValidationError as error:
+                issues += _issues(["body"], error.messages)
+        result = transact(values, issues, credentials)
+        if recorded_some():
+            deliver_after_write()
+        return result
+
+    def transact(values: Values, issues: list[Issue], credentials: Credentials | None) -> Any:
         with transaction(write=request.method not in SAFE_METHODS and not issues):
             if credentials is not None:
                 authenticate(credentials)

@@ -8,10 +8,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import database
 from api import Api
-from config import Settings
+from config import VERSION, Settings
 from routes import BLUEPRINTS
-
-VERSION = "1.0.0"
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -22,6 +22,13 @@ class Principal(Caller):
 
     credential: App | Session
 
+    @property
+    def label(self) -> str:
+        """Who this is in the log of events: an id, no name."""
+        if self.account_id is None:
+            return f"app {self.credential.id}"
+        return f"account {self.account_id}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
@@ -39,6 +46,11 @@ def unauthorized() -> Unauthorized:
         "(S...), by HTTP Basic authentication.",
         www_authenticate=CHALLENGE,
     )
+
+
+def has_credentials() -> bool:
+    """Say whether the request offers credentials, of whatever kind."""
+    return "Authorization" in request.headers
 
 
 def read_credentials() -> Credentials:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 from environs import Env, EnvError
 from flask import current_app
+from limits import parse
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+VERSION = "1.0.0"
 ROOT = Path(__file__).parent
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DURATION = "a time from 1s to 5200w, such as 90s, 15m, 12h, 30d or 4w"
@@ -30,6 +33,13 @@ class Settings:
     allowed_origins: list[str] = field(default_factory=list)
     trusted_proxies: int = 0
     log_level: str = "INFO"
+    callback_timeout: timedelta = timedelta(seconds=5)
+    callback_retention: timedelta = timedelta(days=3)
+    event_retention: timedelta = timedelta(days=90)
+    discord_api_url: str = "https://discord.com/api/v10"
+    discord_cdn_url: str = "https://cdn.discordapp.com"
+    discord_client_id: int | None = None
+    discord_rate_limit: str = "20/minute"
 
     @classmethod
     def load(cls) -> Self:
@@ -39,6 +49,13 @@ class Settings:
         """
         env = Env()
         env.read_env(ROOT / ".env", recurse=False)
+
+        def duration(name: str, default: timedelta) -> timedelta:
+            return _read(env.timedelta, name, default, DURATION, _is_duration)
+
+        def url(name: str, default: str) -> str:
+            return _read(env.str, name, default, "an http or https URL", _is_url).rstrip("/")
+
         return cls(
             host=_read(env.str, "HOST", cls.host, "an address to listen at", bool),
             port=_read(env.int, "PORT", cls.port, "a number from 1 to 65535", _within(1, 65535)),
@@ -50,9 +67,7 @@ class Settings:
                 _is_database,
             ),
             signups_open=_read(env.bool, "SIGNUPS_OPEN", cls.signups_open, "true or false"),
-            max_session_age=_read(
-                env.timedelta, "MAX_SESSION_AGE", cls.max_session_age, DURATION, _is_duration
-            ),
+            max_session_age=duration("MAX_SESSION_AGE", cls.max_session_age),
             allowed_origins=env.list("ALLOWED_ORIGINS", [], subcast=str.strip),
             trusted_proxies=_read(
                 env.int,
@@ -68,11 +83,30 @@ class Settings:
                 f"one of {', '.join(LOG_LEVELS)}",
                 LOG_LEVELS.__contains__,
             ),
+            callback_timeout=duration("CALLBACK_TIMEOUT", cls.callback_timeout),
+            callback_retention=duration("CALLBACK_RETENTION", cls.callback_retention),
+            event_retention=duration("EVENT_RETENTION", cls.event_retention),
+            discord_api_url=url("DISCORD_API_URL", cls.discord_api_url),
+            discord_cdn_url=url("DISCORD_CDN_URL", cls.discord_cdn_url),
+            discord_client_id=_read(
+                env.int,
+                "DISCORD_CLIENT_ID",
+                cls.discord_client_id,
+                "the id of an application, a number",
+                lambda number: number is None or 0 < number < 2**63,
+            ),
+            discord_rate_limit=_read(
+                env.str,
+                "DISCORD_RATE_LIMIT",
+                cls.discord_rate_limit,
+                "a number of requests and a time, such as 20/minute",
+                _is_rate,
+            ),
         )
 
 
 def _read(
-    read: Callable[[str, Value], Value],
+    read: Callable[..., Value],
     name: str,
     default: Value,
     needs: str,
@@ -100,6 +134,18 @@ def _is_database(value: str) -> bool:
     try:
         return make_url(value).database not in {None, "", ":memory:"}
     except ArgumentError:
+        return False
+
+
+def _is_url(value: str) -> bool:
+    parts = urlsplit(value)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _is_rate(value: str) -> bool:
+    try:
+        return parse(value).amount > 0
+    except ValueError:
         return False
 
 

@@ -4,9 +4,18 @@ import hashlib
 import hmac
 import secrets
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from database import Base, Identifier, UTCDateTime, fold, now
@@ -148,3 +157,82 @@ class App(Credential, Base):
     def username(self) -> str:
         """The username that goes with the token in HTTP Basic authentication."""
         return f"A{self.id}"
+
+
+class EventType(StrEnum):
+    """What can happen that apps may be told of."""
+
+    ACCOUNT_TEAM_UPDATE = "account_team_update"
+    ACCOUNT_CREATE = "account_create"
+    ACCOUNT_DELETE = "account_delete"
+    TEAM_CREATE = "team_create"
+    TEAM_UPDATE = "team_update"
+    TEAM_DELETE = "team_delete"
+    AWARD_GIVE = "award_give"
+    AWARD_TAKE = "award_take"
+
+
+class Event(Base):
+    """That something happened: the log of who did what to whom, by ids and without names."""
+
+    __tablename__ = "events"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[Key]
+    type: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now, index=True)
+    author: Mapped[str] = mapped_column(String(64))
+    account_id: Mapped[int | None] = mapped_column(Identifier, index=True)
+    team_id: Mapped[int | None] = mapped_column(Identifier, index=True)
+    left_team_id: Mapped[int | None] = mapped_column(Identifier, index=True)
+    award_id: Mapped[int | None] = mapped_column(Identifier)
+
+
+class Callback(Base):
+    """Where an app wants to be told of one type of event, and how its receiver does.
+
+    `lease` names who sends its deliveries at present, until `leased_until`; `resting_until` is the
+    end of the pause after the receiver could not be reached `failures` times in a row.
+    """
+
+    __tablename__ = "callbacks"
+    __table_args__ = (UniqueConstraint("app_id", "event"), {"sqlite_autoincrement": True})
+
+    id: Mapped[Key]
+    app_id: Mapped[int] = mapped_column(ForeignKey(App.id, ondelete="CASCADE"))
+    event: Mapped[str] = mapped_column(String(32), index=True)
+    url: Mapped[Url]
+    secret: Mapped[str] = mapped_column(String(2047))
+    registered_at: Mapped[Created]
+    failures: Mapped[int] = mapped_column(default=0)
+    resting_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    lease: Mapped[str | None] = mapped_column(String(255))
+    leased_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Delivery(Base):
+    """What a callback is still to be sent; it is deleted once the receiver took it.
+
+    `subject` is the account or team that it is about: deliveries of a callback about the same one
+    keep their order. `retry_at` is the end of the pause after `attempts` refusals.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(None, "callback_id", "subject", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[Key]
+    callback_id: Mapped[int] = mapped_column(
+        ForeignKey(Callback.id, ondelete="CASCADE"), index=True
+    )
+    subject: Mapped[int] = mapped_column(Identifier)
+    webhook_id: Mapped[str] = mapped_column(String(64))
+    body: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now, index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    attempted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    retry_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    last_error: Mapped[str | None] = mapped_column(Text)

@@ -77,6 +77,7 @@ class Action(Enum):
     DELETE_TEAM = auto()
     MANAGE_AWARDS = auto()
     CREATE_SESSION = auto()
+    MANAGE_CALLBACKS = auto()
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ _IS_SELF = Allowance(
     "being this account",
     lambda caller, target: caller.account_id is not None and caller.account_id == target.account_id,
 )
+_IS_APP = Allowance("being an app", lambda caller, _: caller.account_id is None)
 _OWNS_TEAM = Allowance(
     "the permission manage_own_team in this team",
     lambda caller, target: caller.owns(target.team_id),
@@ -116,6 +118,7 @@ RULES: Mapping[Action, tuple[Allowance, ...]] = {
     Action.DELETE_TEAM: (_has(Permission.MANAGE_TEAMS), _OWNS_TEAM),
     Action.MANAGE_AWARDS: (_has(Permission.MANAGE_AWARDS),),
     Action.CREATE_SESSION: (_has(Permission.AUTHENTICATE_USERS),),
+    Action.MANAGE_CALLBACKS: (_IS_APP,),
 }
 
 

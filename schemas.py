@@ -14,14 +14,16 @@ import marshmallow as ma
 from marshmallow import ValidationError, validate
 
 from database import MAX_ID, Base
-from models import Account, Award, Team
+from models import Account, Award, EventType, Team
 from permissions import ALL_PERMISSIONS
+from signing import signing_key
 
 MAX_PER_PAGE = 1000
 UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and lone surrogates."""
 UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
 HOST = re.compile(r"[\w.:-]+")
+SECRET = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 class Message(str):
@@ -43,6 +45,11 @@ class Message(str):
 
 
 REQUIRED = Message("This field is required.", "missing")
+
+
+def not_found(name: str) -> Message:
+    """Say that there is no record with an id."""
+    return Message(f"There is no such {name}.", "not_found")
 
 
 # --- Values ---
@@ -79,10 +86,7 @@ class Reference(Number):
     def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
         super().__init__(0 if none else 1, MAX_ID, digits=True, **kwargs)
         self.model = model
-
-    def not_found(self) -> Message:
-        """Say that there is no such record."""
-        return Message(f"There is no such {self.model.__name__.lower()}.", "not_found")
+        self.model_name = model.__name__.lower()
 
 
 class PathReference(Reference):
@@ -92,7 +96,7 @@ class PathReference(Reference):
         try:
             return super()._deserialize(value, attr, data, **kwargs)
         except ValidationError:
-            raise ValidationError(self.not_found()) from None
+            raise ValidationError(not_found(self.model_name)) from None
 
 
 class ListOf(ma.fields.List[Any]):
@@ -145,6 +149,18 @@ def web_address(url: str) -> None:
         raise ValidationError(Message("This must be an absolute http or https URL."))
 
 
+def secret(text: str) -> None:
+    """Refuse what cannot stand in a header, or looks like a signing key but is none."""
+    if not SECRET.fullmatch(text):
+        raise ValidationError(
+            Message("This must be printable ASCII characters, with no space at either end.")
+        )
+    try:
+        signing_key(text)
+    except ValueError:
+        raise ValidationError(Message("After `whsec_` there must be base64.")) from None
+
+
 class Name(Text):
     """A name or title that people read."""
 
@@ -176,6 +192,17 @@ class Flags(Number):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(0, int(ALL_PERMISSIONS), **kwargs)
+
+
+class EventName(ma.fields.Enum[EventType]):
+    """A type of event."""
+
+    default_error_messages = {
+        "unknown": Message("There is no such type of event. There are: {choices}.")
+    }
+
+    def __init__(self) -> None:
+        super().__init__(EventType, by_value=True)
 
 
 class Timestamp(ma.fields.Float):
@@ -242,6 +269,20 @@ class AppSchema(ma.Schema):
     permissions = ma.fields.Integer()
     username = ma.fields.String()
     password = ma.fields.String()
+
+
+class CallbackSchema(ma.Schema):
+    """A registered callback; the secret is never shown."""
+
+    id = ma.fields.Integer()
+    event = ma.fields.String()
+    url = ma.fields.String()
+
+
+class CallbacksSchema(ma.Schema):
+    """The URLs of an app's callbacks, by type of event."""
+
+    callbacks = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
 
 
 class SignupsSchema(ma.Schema):
@@ -336,8 +377,9 @@ class AccountChanges(Body):
     discriminator = Discriminator()
     avatar_url = Url()
     team = Reference(Team, none=True)
-    grant_permissions = Flags(load_default=0)
-    revoke_permissions = Flags(load_default=0)
+    grant_permissions = Flags()
+    revoke_permissions = Flags()
+    discord_token = Text(validate=length(2047))
 
     @ma.validates_schema(skip_on_field_errors=False)
     def _grant_or_revoke(self, data: dict[str, Any], **_: Any) -> None:
@@ -377,6 +419,19 @@ class NewSession(Body):
     account = Reference(Account, required=True)
 
 
+class NewCallback(Body):
+    """Where to send the events of a type, and the secret to send and sign them with."""
+
+    url = Url(required=True)
+    secret = Text(required=True, validate=[length(2047), secret])
+
+
+class DiscordLogin(Body):
+    """The token that Discord gave for a member."""
+
+    token = Text(required=True, validate=length(2047))
+
+
 class PageQuery(ma.Schema):
     """Which page of a list, counted from 0, and how many records are on a page."""
 
@@ -401,9 +456,10 @@ class AccountQuery(TeamQuery):
     team = Reference(Team)
 
 
-PATH = {
+PATH: dict[str, ma.fields.Field[Any]] = {
     "account": PathReference(Account),
     "team": PathReference(Team),
     "award": PathReference(Award),
+    "event": EventName(),
 }
 """The parameters that a path can have."""

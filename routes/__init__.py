@@ -1,5 +1,5 @@
 """The endpoints: one file and one blueprint for each resource."""
 
-from routes import accounts, auth, awards, health, teams
+from routes import accounts, auth, awards, callbacks, health, teams
 
-BLUEPRINTS = (accounts.blp, teams.blp, awards.blp, auth.blp, health.blp)
+BLUEPRINTS = (accounts.blp, teams.blp, awards.blp, callbacks.blp, auth.blp, health.blp)

@@ -1,8 +1,10 @@
 """Accounts: the members of the community."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
+from marshmallow import ValidationError
 from werkzeug.exceptions import Conflict, Forbidden
 
 import reading
@@ -10,7 +12,9 @@ from api import Blueprint, found
 from authentication import permit, principal
 from config import settings
 from database import db
-from models import Account, Team
+from discord_api import BadTokenError, identify
+from events import record_accounts
+from models import Account, EventType, Team
 from permissions import (
     Action,
     Permission,
@@ -26,6 +30,7 @@ from schemas import (
     AccountQuery,
     AccountSchema,
     ErrorSchema,
+    Message,
     NewAccount,
     SignupsSchema,
 )
@@ -60,8 +65,12 @@ def create_account(body: dict[str, Any]) -> Record:
     _refuse("grant", refused_grants(principal(), Permission(body["permissions"]), team_id))
     if db.session.get(Account, body["id"]):
         raise Conflict(f"There is an account with the id {body['id']} already.")
-    db.session.add(Account(**body, team_id=team_id))
+    account = Account(**body, team_id=team_id)
+    db.session.add(account)
     db.session.flush()
+    record_accounts(EventType.ACCOUNT_CREATE, [account.id])
+    if team_id is not None:
+        record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account.id], team_id=team_id)
     return found(reading.account(body["id"]), "account")
 
 
@@ -80,10 +89,22 @@ def view_account(account: int) -> Record:
     return found(reading.account(account), "account")
 
 
+def ask_discord(body: dict[str, Any]) -> None:
+    """Put the Discord user that a token belongs to in the place of the token."""
+    token = body.pop("discord_token", None)
+    if token is not None:
+        try:
+            body["discord_user"] = identify(token)
+        except BadTokenError:
+            issue = Message("This is not a Discord token with the scope `identify`.")
+            raise ValidationError({"discord_token": [issue]}) from None
+
+
 @blp.route("/account/<account>", methods=["PATCH"])
 @blp.arguments(AccountChanges)
 @blp.response(200, AccountSchema)
-@blp.requires()
+@blp.requires(unless=lambda body: body.keys() == {"discord_token"})
+@blp.prepares(ask_discord)
 def edit_account(account: Account, body: dict[str, Any]) -> Record:
     """Change an account, wholly or not at all.
 
@@ -94,6 +115,9 @@ def edit_account(account: Account, body: dict[str, Any]) -> Record:
     `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
     revocation by the one before. An account that moves to another team loses `manage_own_team`,
     unless the request grants it there or its caller could; one that leaves its team always does.
+
+    `discord_token`, a token of this account's Discord user, needs nothing, not even credentials:
+    name, discriminator and avatar are then taken from Discord, whatever else the request says.
     """
     _check_changes(account, body)
     _apply_changes(account, body)
@@ -105,6 +129,7 @@ def edit_account(account: Account, body: dict[str, Any]) -> Record:
 @blp.requires(Action.DELETE_ACCOUNT)
 def delete_account(account: Account) -> None:
     """Delete an account, its sessions, and that it has awards."""
+    record_accounts(EventType.ACCOUNT_DELETE, [account.id])
     db.session.delete(account)
 
 
@@ -117,21 +142,28 @@ def _check_changes(account: Account, body: dict[str, Any]) -> None:
     if "team" in body:
         permit(Action.MOVE_ACCOUNT, target)
     granted, revoked = _permission_changes(body)
-    _refuse("grant", refused_grants(principal(), granted, team_after))
-    _refuse("revoke", refused_revocations(principal(), revoked, account.team_id))
+    if granted:
+        _refuse("grant", refused_grants(principal(), granted, team_after))
+    if revoked:
+        _refuse("revoke", refused_revocations(principal(), revoked, account.team_id))
+    if "discord_user" in body and body["discord_user"].id != account.id:
+        raise Forbidden("This Discord token belongs to another account.")
 
 
 def _apply_changes(account: Account, body: dict[str, Any]) -> None:
+    details = body | asdict(body["discord_user"]) if "discord_user" in body else body
     for field in DETAILS:
-        if field in body:
-            setattr(account, field, body[field])
+        if field in details:
+            setattr(account, field, details[field])
     granted, revoked = _permission_changes(body)
     held = (Permission(account.permissions) | granted) & ~revoked
-    team_after = _team_after(account, body)
-    if team_after != account.team_id:
-        held = after_move(principal(), held, granted, team_after)
-        account.team_id = team_after
-    account.permissions = int(held)
+    before, after = account.team_id, _team_after(account, body)
+    if after == before:
+        account.permissions = int(held)
+        return
+    account.team_id = after
+    account.permissions = int(after_move(principal(), held, granted, after))
+    record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account.id], team_id=after, left_team_id=before)
 
 
 def _team_after(account: Account, body: dict[str, Any]) -> int | None:
@@ -143,7 +175,8 @@ def _team_id(team: Team | None) -> int | None:
 
 
 def _permission_changes(body: dict[str, Any]) -> tuple[Permission, Permission]:
-    return Permission(body["grant_permissions"]), Permission(body["revoke_permissions"])
+    granted, revoked = body.get("grant_permissions", 0), body.get("revoke_permissions", 0)
+    return Permission(granted), Permission(revoked)
 
 
 def _refuse(verb: str, refused: Iterable[Permission]) -> None:

@@ -3,12 +3,14 @@
 from typing import Any
 
 from flask import Response
+from sqlalchemy import select
 from werkzeug.exceptions import NotFound
 
 import reading
 from api import Blueprint, found
 from database import db
-from models import Account, Award, Awardee
+from events import record_accounts
+from models import Account, Award, Awardee, EventType
 from permissions import Action
 from reading import Record
 from schemas import AwardChanges, AwardDetailsSchema, AwardSchema, ErrorSchema, NewAward
@@ -31,7 +33,9 @@ def create_award(body: dict[str, Any]) -> Record:
     account_ids = {account.id for account in body["accounts"]}
     db.session.add_all(Awardee(account_id=key, award_id=award.id) for key in account_ids)
     db.session.flush()
-    return found(reading.award(award.id), "award")
+    shown = found(reading.award(award.id), "award")
+    record_accounts(EventType.AWARD_GIVE, sorted(account_ids), award=shown)
+    return shown
 
 
 @blp.route("/award/<award>")
@@ -59,7 +63,12 @@ def edit_award(award: Award, body: dict[str, Any]) -> Record:
 @blp.requires(Action.MANAGE_AWARDS)
 def delete_award(award: Award) -> None:
     """Delete an award, and take it from everybody who has it."""
+    shown = reading.award(award.id)
+    holders = select(Awardee.account_id).where(Awardee.award_id == award.id)
+    account_ids = sorted(db.session.scalars(holders))
     db.session.delete(award)
+    db.session.flush()
+    record_accounts(EventType.AWARD_TAKE, account_ids, award=shown)
 
 
 @blp.route("/account/<account>/award/<award>", methods=["PUT"])
@@ -71,6 +80,7 @@ def give_award(account: Account, award: Award) -> Response:
     if db.session.get(Awardee, (account.id, award.id)):
         return Response(status=208)
     db.session.add(Awardee(account_id=account.id, award_id=award.id))
+    record_accounts(EventType.AWARD_GIVE, [account.id], award=reading.award(award.id))
     return Response(status=201)
 
 
@@ -84,3 +94,4 @@ def take_award(account: Account, award: Award) -> None:
     if awardee is None:
         raise NotFound("This account does not have this award.")
     db.session.delete(awardee)
+    record_accounts(EventType.AWARD_TAKE, [account.id], award=reading.award(award.id))

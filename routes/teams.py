@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 import reading
 from api import Blueprint, found
 from database import db
-from models import Account, Team
+from events import record_accounts, record_team
+from models import Account, EventType, Team
 from permissions import Action, Permission
 from reading import Record
 from schemas import TeamBody, TeamPageSchema, TeamQuery, TeamSchema
@@ -27,6 +28,7 @@ def create_team(body: dict[str, Any]) -> Record:
     team = Team(name=body["name"])
     db.session.add(team)
     db.session.flush()
+    record_team(EventType.TEAM_CREATE, team.id)
     return found(reading.team(team.id), "team")
 
 
@@ -51,7 +53,9 @@ def view_team(team: int) -> Record:
 @blp.requires(Action.EDIT_TEAM)
 def edit_team(team: Team, body: dict[str, Any]) -> Record:
     """Rename a team."""
-    team.name = body["name"]
+    if team.name != body["name"]:
+        team.name = body["name"]
+        record_team(EventType.TEAM_UPDATE, team.id)
     return found(reading.team(team.id), "team")
 
 
@@ -63,6 +67,8 @@ def delete_team(team: Team) -> None:
 
     Its members are left without a team, and so without `manage_own_team`; its awards stay.
     """
+    record_team(EventType.TEAM_DELETE, team.id)
+    members = db.session.scalars(select(Account.id).where(Account.team_id == team.id)).all()
     db.session.execute(
         update(Account)
         .where(Account.team_id == team.id)
@@ -71,4 +77,5 @@ def delete_team(team: Team) -> None:
             permissions=Account.permissions.bitwise_and(int(~Permission.MANAGE_OWN_TEAM)),
         )
     )
+    record_accounts(EventType.ACCOUNT_TEAM_UPDATE, sorted(members), left_team_id=team.id)
     db.session.delete(team)

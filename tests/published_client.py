@@ -1,10 +1,15 @@
 """What the published Python client does: `SCENARIO URL USERNAME PASSWORD`."""
 
 import asyncio
+import json
+import os
 import sys
 from contextlib import asynccontextmanager, contextmanager
 
 import polympics
+
+RECEIVER = os.environ.get("RECEIVER")
+SECRET = os.environ.get("SECRET")
 
 
 @asynccontextmanager
@@ -40,7 +45,7 @@ async def app_and_visitor(auth, url):
     async with closing(app), closing(visitor):
         assert await visitor.check_signups() is True
         me = await app.get_self()
-        assert (me.name, me.username) == ("The bot", auth.username)
+        assert (me.name, me.username) == ("The bot of app_and_visitor", auth.username)
 
         red = await app.create_team("Red")
         blue = await app.create_team("Blue")
@@ -128,6 +133,31 @@ async def user_and_tokens(auth, url):
         renewed = await app.reset_token()
         assert renewed.password != auth.password
         assert (await app.get_self()).username == auth.username
+
+
+async def callbacks(auth, url):
+    app = polympics.AppClient(auth, url)
+    async with closing(app):
+        event = polympics.EventType.ACCOUNT_TEAM_UPDATE
+        assert await app.get_callbacks() == {}
+        with raises(polympics.ClientError) as missing:
+            await app.get_callback(event)
+        assert missing.value.code == 404
+        callback = await app.create_callback(event, RECEIVER, SECRET)
+        assert (callback.id, callback.event, callback.url) == (1, event, RECEIVER)
+        assert await app.get_callback(event) == callback
+        assert await app.get_callbacks() == {event: RECEIVER}
+        red = await app.create_team("Red")
+        ann = await app.create_account(10, "Ann", 42, team=red)
+        await app.update_account(ann, team=polympics.NO_TEAM)
+        await app.delete_callback(event)
+        assert await app.get_callbacks() == {}
+
+
+async def handler(_auth, _url):
+    events = [polympics.account_team_update(body) for body in json.loads(os.environ["BODIES"])]
+    assert [event.account.id for event in events] == [10, 10]
+    assert [event.team and event.team.name for event in events] == ["Red", None]
 
 
 async def paginator(auth, url):

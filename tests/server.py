@@ -11,6 +11,11 @@ from types import TracebackType
 from typing import Self
 
 import requests
+from click.testing import Result
+
+from app import create_app
+from config import Settings
+from database import db
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -19,7 +24,8 @@ BIN = Path(sys.executable).parent
 def environment(database: Path, **settings: str) -> dict[str, str]:
     """Give a process its environment: the test's settings and nobody else's."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return kept | {"DATABASE_URL": f"sqlite:///{database}", "PYTHONWARNINGS": "error"} | settings
+    ours = {"DATABASE_URL": f"sqlite:///{database}", "PYTHONWARNINGS": "error"}
+    return kept | ours | settings
 
 
 def flask(database: Path, *arguments: str, **settings: str) -> str:
@@ -34,9 +40,18 @@ def flask(database: Path, *arguments: str, **settings: str) -> str:
     ).stdout
 
 
+def command(database: Path, *arguments: str) -> Result:
+    """Run `flask ...` on a database, without a process of its own."""
+    app = create_app(Settings(database_url=f"sqlite:///{database}"))
+    result = app.test_cli_runner().invoke(args=arguments)
+    with app.app_context():
+        db.engine.dispose()
+    return result
+
+
 def create_bot(database: Path, *arguments: str, name: str = "bot") -> tuple[str, str]:
     """Make an app by the command line; give its credentials."""
-    lines = flask(database, "apps", "create", name, *arguments).splitlines()
+    lines = command(database, "apps", "create", name, *arguments).stdout.splitlines()
     printed = dict(line.split(": ", 1) for line in lines if ": " in line)
     return printed["Username"], printed["Password"]
 
@@ -87,6 +102,5 @@ class Server:
         traceback: TracebackType | None,
     ) -> None:
         if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
+            self.kill()
         self.log.close()

@@ -2,18 +2,28 @@
 
 import json
 import re
+import shutil
+import socket
 import subprocess
+import time
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+import requests
 from flask import Flask
 
+from commands.groups import Commands
 from config import Settings
+from models import EventType
 from permissions import Permission
+from signing import sign
+from tests.community import Community
 from tests.server import BIN, ROOT, Server, create_bot, environment
 
 README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs/api.md").read_text()
+CALLBACKS = (ROOT / "docs/callbacks.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -64,6 +74,92 @@ def test_python_example(server: Server, tmp_path: Path) -> None:
     assert printed == "Bob is in Blue\n"
 
 
+def test_the_receiver_of_the_documentation(server: Server, tmp_path: Path) -> None:
+    username, password = create_bot(server.database, "--all")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "receiver.py").write_text(blocks(CALLBACKS, "python")[0])
+    receiver = subprocess.Popen(
+        [BIN / "python", "receiver.py"],
+        cwd=tmp_path,
+        env={"SECRET": "a long random text", "PORT": str(port), "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    register = blocks(CALLBACKS, "sh")[0].replace("127.0.0.1:8001", f"127.0.0.1:{port}")
+    shell(register, server, tmp_path, LOGIN=f"{username}:{password}")
+    api = requests.Session()
+    api.auth = (username, password)
+    api.post(f"{server.url}/teams/new", json={"name": "Red"})
+    wait_for(port)
+    body = {"id": 5, "name": "Ann", "discriminator": 0, "team": 1}
+    assert api.post(f"{server.url}/accounts/new", json=body).status_code == 201
+    assert requests.post(f"http://127.0.0.1:{port}/", data=b"{}", timeout=5).status_code == 401
+    receiver.kill()
+    assert receiver.communicate()[0] == "Ann is in Red\n"
+    api.close()
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
+def test_the_typescript_of_the_documentation(tmp_path: Path) -> None:
+    """The same code without its types verifies our signatures, and refuses others."""
+    code = re.sub(
+        r": (string|boolean|Record<string, string>)(?=[,)= {])", "", blocks(CALLBACKS, "ts")[0]
+    )
+    timestamp = int(time.time())
+    script = ["const results = [];"]
+    for secret, change, age in (
+        ("plain", "", 0),
+        ("whsec_c2VjcmV0", "", 0),
+        ("plain", "x", 0),
+        ("plain", "", 1000),
+    ):
+        headers = {
+            "webhook-id": "msg_1",
+            "webhook-timestamp": str(timestamp - age),
+            "webhook-signature": sign(secret, "msg_1", timestamp - age, b"{}"),
+        }
+        script.append(f"results.push(verify('{secret}', {json.dumps(headers)}, '{{}}{change}'));")
+    (tmp_path / "verify.mjs").write_text(code + "\n".join(script) + "console.log(...results);")
+    run = subprocess.run(
+        ["node", "verify.mjs"],  # noqa: S607 - whichever node there is
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "true true false false\n"
+
+
+def test_the_body_of_the_documentation(community: Community) -> None:
+    """It has the attributes that a real one has."""
+    community.account(1234567890, community.team())
+    real = community.app.test_client().get("/account/1234567890").get_json()
+    body = json.loads(blocks(CALLBACKS, "json")[0])
+    assert body["account"].keys() == real.keys()
+    assert body["team"].keys() == body["account"]["team"].keys() == real["team"].keys()
+
+
+def test_every_event_and_command_is_documented(app: Flask) -> None:
+    for event in EventType:
+        assert f"`{event.value}`" in CALLBACKS
+    for name, group in app.cli.commands.items():
+        if isinstance(group, Commands):
+            for command in group.commands:
+                assert f"flask {name} {command}" in README + API + CALLBACKS, (name, command)
+
+
 def test_every_setting_is_documented() -> None:
     for field in fields(Settings):
         assert f"`{field.name.upper()}`" in README
@@ -88,10 +184,11 @@ def test_every_endpoint_is_in_the_description(app: Flask) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert described == served - {("GET", "/openapi.json")}
+    log_in = description["paths"]["/auth/discord"]["post"]
     for operations in description["paths"].values():
         for method, operation in operations.items():
             if method != "parameters":
                 assert operation["summary"]
-                if method != "get":
+                if method != "get" and operation is not log_in:
                     assert operation["security"] == [{"basic": []}]
                     assert "Needs " in operation["description"]

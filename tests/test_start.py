@@ -30,7 +30,7 @@ FLASK_RUN = ("flask", "run", "--port", "0")
 COMMAND = ("flask", "apps", "list")
 
 
-@pytest.mark.parametrize("command", [GUNICORN, GUNICORN_WITH_FACTORY, FLASK_RUN, COMMAND])
+@pytest.mark.parametrize("command", [GUNICORN_WITH_FACTORY, FLASK_RUN, COMMAND])
 def test_a_database_that_is_not_up_to_date(tmp_path: Path, command: tuple[str, ...]) -> None:
     stopped = start(*command, database=tmp_path / "new.db", PORT="18471")
     assert stopped.returncode == 1
@@ -38,7 +38,7 @@ def test_a_database_that_is_not_up_to_date(tmp_path: Path, command: tuple[str, .
     assert "Traceback" not in stopped.stderr
 
 
-@pytest.mark.parametrize("command", [GUNICORN, FLASK_RUN, COMMAND])
+@pytest.mark.parametrize("command", [GUNICORN, COMMAND])
 def test_a_database_that_cannot_be_opened(tmp_path: Path, command: tuple[str, ...]) -> None:
     stopped = start(*command, database=tmp_path / "no" / "folder.db", PORT="18471")
     assert stopped.returncode == 1
@@ -71,7 +71,7 @@ def test_bad_settings(monkeypatch: pytest.MonkeyPatch, name: str, value: str) ->
         Settings.load()
 
 
-@pytest.mark.parametrize("command", [GUNICORN, FLASK_RUN, COMMAND])
+@pytest.mark.parametrize("command", [GUNICORN, COMMAND])
 def test_a_bad_setting_stops_the_start(empty_database: Path, command: tuple[str, ...]) -> None:
     stopped = start(*command, database=empty_database, PORT="http")
     assert stopped.returncode == 1
@@ -99,10 +99,31 @@ def test_settings(database: Path) -> None:
 
 def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
     database = tmp_path / "laurels.db"
-    assert start("flask", "db", "upgrade", database=database).returncode == 0
-    assert start("flask", "apps", "create", "bot", database=database).returncode == 0
-    assert start("flask", "db", "upgrade", database=database).returncode == 0
+    assert start("flask", "db", "upgrade", "0001", database=database).returncode == 0
+    connection = sqlite3.connect(database)
+    connection.executescript("""
+        INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', x'00');
+        INSERT INTO teams VALUES (1, '2026-01-01 00:00:00.000000', 'Red', 'red');
+        INSERT INTO accounts
+            VALUES (10, '0', NULL, 1, 32, '2026-01-01 00:00:00.000000', 'Ann', 'ann');
+        INSERT INTO awards VALUES (1, 'First', 'http://x', 1);
+        INSERT INTO awardees VALUES (10, 1);
+        INSERT INTO sessions
+            VALUES (1, 10, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', x'00');
+    """)
+    before = data(connection)
+    assert "not up to date" in start(*COMMAND, database=database).stderr
+    for _ in range(2):
+        assert start("flask", "db", "upgrade", database=database).returncode == 0
+        assert before.items() <= data(connection).items()
+    connection.close()
     assert "bot" in start(*COMMAND, database=database).stdout
+
+
+def data(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Give what is in the tables of the first schema."""
+    tables = ("apps", "teams", "accounts", "awards", "awardees", "sessions")
+    return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}  # noqa: S608
 
 
 def test_models_and_migrations_agree(empty_database: Path) -> None:

@@ -95,10 +95,10 @@ def test_writes_to_many(community: Community, client: FlaskClient, number: int) 
         everybody = list(range(1, number + 1))
         response = client.post("/awards/new", json=body | {"accounts": everybody}, auth=auth)
         assert response.status_code == 201
-    assert len(statements) == 6, statements
+    assert len(statements) == 11, statements
     with counted(community) as statements:
         assert client.delete("/team/1", auth=auth).status_code == 204
-    assert len(statements) == 4, statements
+    assert len(statements) == 12, statements
 
 
 def test_lists_use_their_indexes(community: Community) -> None:

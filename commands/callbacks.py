@@ -1,0 +1,73 @@
+"""`flask callbacks`: what waits to be sent, and sending it."""
+
+import sys
+from datetime import datetime
+
+import click
+from sqlalchemy import func, select
+
+import database
+from commands.groups import Commands, table
+from database import db
+from delivery import Run, count_waiting, deliver_all
+from models import App, Callback, Delivery
+
+callbacks = Commands("callbacks", help="See what waits for the receivers of events, and send it.")
+
+
+@callbacks.text_command("list")
+def list_callbacks() -> str:
+    """List all callbacks: what waits, since when, the last error, and the next try."""
+    waiting = func.count(Delivery.id)
+    rows = db.session.execute(
+        select(
+            Callback,
+            App.name,
+            waiting,
+            func.min(Delivery.created_at, type_=Delivery.created_at.type),
+            func.min(Delivery.retry_at, type_=Delivery.retry_at.type),
+            func.max(Delivery.last_error),
+        )
+        .join(App, App.id == Callback.app_id)
+        .outerjoin(Delivery, Delivery.callback_id == Callback.id)
+        .group_by(Callback.id, App.name)
+        .order_by(App.name, Callback.event)
+    )
+    return table(
+        ("APP", "EVENT", "WAITING", "SINCE", "NEXT TRY", "URL", "LAST ERROR"),
+        *(
+            (
+                name,
+                callback.event,
+                count,
+                _moment(since) if since else "",
+                _next_try(callback.resting_until or retry_at) if count else "",
+                callback.url,
+                callback.last_error or error or "",
+            )
+            for callback, name, count, since, retry_at, error in rows
+        ),
+    )
+
+
+@callbacks.command("deliver")
+@click.option("--all", "everything", is_flag=True, help="Also what pauses after a failure.")
+@click.pass_context
+def deliver(context: click.Context, everything: bool) -> None:
+    """Send all that is due; exit status 1 if something is still waiting then."""
+    database.require_current_schema()
+    with click.progressbar(
+        length=count_waiting(), label="Delivering", hidden=not sys.stderr.isatty(), file=sys.stderr
+    ) as bar:
+        deliver_all(Run(everything=everything, on_delivered=lambda: bar.update(1)))
+    if waiting := count_waiting():
+        click.echo(f"{waiting} still waiting: `flask callbacks list` says why.", err=True)
+        context.exit(1)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _next_try(moment: datetime | None) -> str:
+    return _moment(moment) if moment and moment > database.now() else "with the next event"

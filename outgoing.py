@@ -1,0 +1,139 @@
+"""Requests to other servers, each within a time in all: look-up of the name, connection, answer.
+
+`requests` bounds only the wait for each piece of an answer, so one that drips would hold a request
+for ever, and a name server that does not answer is not bounded at all. So each request runs in a
+thread of its own, which is left behind when its time is up: its socket is shut, and if it has none
+yet it will not send any more.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from socket import SHUT_RDWR
+from threading import Thread, current_thread
+from typing import Any
+
+from requests import Session
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+
+class UnreachableError(Exception):
+    """The other server could not be reached, or did not answer in time; says which."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the other server answered; the body only as far as it was asked for."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Request(Thread):
+    """A request on its way."""
+
+    def __init__(self, method: str, url: str, seconds: float, read: int, **options: Any) -> None:
+        super().__init__(daemon=True)
+        self.method, self.url, self.seconds, self.read = method, url, seconds, read
+        self.options = options
+        self.connection: HTTPConnection | None = None
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+        self.abandoned = False
+
+    def run(self) -> None:
+        try:
+            with Session() as session:
+                session.trust_env = False  # no proxies and no .netrc of the host
+                session.mount("http://", _Adapter())
+                session.mount("https://", _Adapter())
+                with session.request(
+                    self.method,
+                    self.url,
+                    timeout=self.seconds,
+                    allow_redirects=False,
+                    stream=True,
+                    **self.options,
+                ) as response:
+                    body = response.raw.read(self.read, decode_content=True) if self.read else b""
+                    self.answer = Answer(response.status_code, response.headers, body)
+        except Exception as error:  # noqa: BLE001 - any is told to the one who waits
+            self.error = error
+
+    def abandon(self) -> None:
+        """Stop as soon as possible, and send nothing that is not sent yet."""
+        self.abandoned = True
+        if self.connection and self.connection.sock:
+            with suppress(OSError):
+                self.connection.sock.shutdown(SHUT_RDWR)
+
+
+class _Abandonable(HTTPConnection):
+    """A connection that its request's thread can be made to give up."""
+
+    def connect(self) -> None:
+        """Connect, unless nobody waits any more."""
+        request = current_thread()
+        assert isinstance(request, _Request)  # noqa: S101 - nothing else makes these
+        request.connection = self
+        super().connect()
+        if request.abandoned:
+            self.close()
+            raise TimeoutError
+
+
+class _AbandonableTLS(_Abandonable, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Abandonable
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _AbandonableTLS
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Use connections that can be abandoned."""
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+
+def fetch(  # noqa: PLR0913 - what a request has
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    seconds: float,
+    data: bytes | None = None,
+    read: int = 0,
+) -> Answer:
+    """Make one request and give its answer, with up to `read` bytes of the body.
+
+    Redirects are not followed. Raises `UnreachableError`, at the latest after `seconds`.
+    """
+    request = _Request(method, url, seconds, read, headers=dict(headers), data=data)
+    request.start()
+    request.join(seconds)
+    if request.answer:
+        return request.answer
+    if request.is_alive():
+        request.abandon()
+        raise UnreachableError(f"no answer within {seconds:g} s")
+    raise UnreachableError(_reason(request.error))
+
+
+def _reason(error: Exception | None) -> str:
+    """Name the cause at the bottom of an error, without the request that it is about."""
+    cause: BaseException | None = error
+    while cause and (below := cause.__cause__ or cause.__context__):
+        cause = below
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    strerror = getattr(cause, "strerror", None)
+    return strerror or type(cause).__name__
