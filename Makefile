@@ -45,6 +45,10 @@ format: .venv/dev ## Format the code and mend what ruff can mend
 bench: .venv/dev ## Measure requests per second beside a bare Flask view
 	$(BIN)/python -m benchmarks
 
+.PHONY: profile
+profile: .venv/dev ## Show where a request's time goes: make profile URL=/teams/search
+	$(BIN)/python -m benchmarks.profile $(URL)
+
 .PHONY: lock
 lock: ## Pin anew what the requirements need in turn
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -10,30 +10,32 @@ A view says with decorators what it takes (`arguments`), gives (`response`) and 
 5. delivers, if the view recorded events, and answers.
 
 A write's view gets the records that the path names; a read's view gets their ids, and `found`
-answers for those that name nothing. Query and body arrive as `query` and `body`.
+answers for those that name nothing. Query and body arrive as `query` and `body`, with ids that
+exist; a reference that may be 0, for no record, is None then.
 """
 
+import dataclasses
 import json
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, wraps
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 import flask_smorest
 import marshmallow as ma
-from flask import Flask, current_app, request
+from flask import Flask, Response, current_app, request
 from marshmallow import ValidationError
-from sqlalchemy import inspect, select
+from sqlalchemy import Select, bindparam, inspect, select
 from sqlalchemy.exc import DBAPIError, OperationalError
-from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import (
     HTTPException,
     RequestEntityTooLarge,
     ServiceUnavailable,
     UnprocessableEntity,
 )
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Response as BaseResponse
 
 from authentication import (
     Credentials,
@@ -42,14 +44,16 @@ from authentication import (
     permit,
     read_credentials,
 )
-from database import Base, batches, db, transaction
+from database import Base, batches, connection, db, transaction
 from delivery import deliver_after_write
+from dumping import dumper
 from events import recorded_some
 from permissions import Action, Target, needs
 from schemas import PATH, ErrorSchema, InvalidSchema, ListOf, Message, Reference, not_found
 
 Found = TypeVar("Found")
 View = Callable[..., Any]
+Decorator = Callable[[View], View]
 Issue = dict[str, Any]
 Arguments = dict[str, ma.Schema]
 Values = dict[str, Any]
@@ -147,27 +151,29 @@ def _issue(loc: list[str], message: Message) -> Issue:
 
 
 def _look_up(arguments: Arguments, values: Values) -> list[Issue]:
-    """Put records in the place of the ids that refer to them, and list the ids of nothing."""
+    """Check that what ids refer to exists; in the path, put the records in their place."""
     references = list(_references(arguments, values))
-    wanted: dict[type[Base], set[int]] = defaultdict(set)
-    for location, name, field in references:
+    wanted: dict[tuple[type[Base], bool], set[int]] = defaultdict(set)
+    for location, name, reference in references:
         value = values[location][name]
-        wanted[field.model].update(filter(None, value if isinstance(value, list) else [value]))
-    found = {model: _fetch(model, ids) for model, ids in wanted.items()}
+        ids = filter(None, value if isinstance(value, list) else [value])
+        wanted[reference.model, location == "path"].update(ids)
+    found = {what: _fetch(*what, ids) for what, ids in wanted.items()}
 
     issues = []
-    for location, name, field in references:
-        records, value = found[field.model], values[location][name]
+    for location, name, reference in references:
+        records = found[reference.model, location == "path"]
+        missing = not_found(reference.model_name)
+        value = values[location][name]
         if isinstance(value, list):
             issues += [
-                _issue([location, name, str(index)], not_found(field.model_name))
+                _issue([location, name, str(index)], missing)
                 for index, key in enumerate(value)
                 if key and key not in records
             ]
-            values[location][name] = [records.get(key) for key in filter(None, value)]
         else:
             if value and value not in records:
-                issues.append(_issue([location, name], not_found(field.model_name)))
+                issues.append(_issue([location, name], missing))
             values[location][name] = records.get(value)
     return issues
 
@@ -182,13 +188,25 @@ def _references(arguments: Arguments, values: Values) -> Iterator[tuple[str, str
                 yield location, name, reference
 
 
-def _fetch(model: type[Base], ids: set[int]) -> dict[int, Base]:
-    key = inspect(model).primary_key[0]
+def _fetch(model: type[Base], whole: bool, ids: set[int]) -> Mapping[int, Any]:  # noqa: FBT001
+    """Find records by their ids: the whole records, or just which there are."""
+    by_id, only_ids, key = _fetch_statements(model)
+    if whole:
+        return {
+            getattr(record, key): record
+            for batch in batches(ids)
+            for record in db.session.scalars(by_id, {"ids": batch})
+        }
     return {
-        getattr(record, key.name): record
-        for batch in batches(ids)
-        for record in db.session.scalars(select(model).where(key.in_(batch)))
+        key: key for batch in batches(ids) for key in connection().scalars(only_ids, {"ids": batch})
     }
+
+
+@cache
+def _fetch_statements(model: type[Base]) -> tuple[Select[Any], Select[Any], str]:
+    key = inspect(model).primary_key[0]
+    named = key.in_(bindparam("ids", expanding=True))
+    return select(model).where(named), select(key).where(named), key.name
 
 
 def found(record: Found | None, parameter: str) -> Found:
@@ -201,110 +219,160 @@ def found(record: Found | None, parameter: str) -> Found:
 # --- Endpoints ---
 
 
-class Parser(FlaskParser):
-    """Leaves the reading of arguments to the endpoint, which reports all issues together."""
+@dataclasses.dataclass
+class Contract:
+    """What a view takes, needs and gives, noted down by its decorators."""
 
-    def use_args(  # type: ignore[override]  # what flask-smorest gives
-        self, argmap: Any, *, location: str, **_: Any
-    ) -> Callable[[View], View]:
-        """Note down on the view what it takes."""
-        location = {"json": "body"}.get(location, location)
+    arguments: Arguments = dataclasses.field(default_factory=dict)
+    prepare: Callable[[Values], None] = lambda _: None
+    actions: tuple[Action, ...] | None = None
+    unless: Callable[[Values], bool] = lambda _: False
+    status: int = 200
+    dump: Callable[[Any], Any] | None = None
 
-        def decorator(view: View) -> View:
-            noted = getattr(view, "arguments", {})
-            view.arguments = {location: argmap(), **noted}  # type: ignore[attr-defined]
-            return view
 
-        return decorator
+def _contract(view: View) -> Contract:
+    if not hasattr(view, "contract"):
+        view.contract = Contract()  # type: ignore[attr-defined]
+    contract: Contract = view.contract  # type: ignore[attr-defined]
+    return contract
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """A blueprint whose routes are endpoints of this API."""
+    """A blueprint whose routes are endpoints of this API.
 
-    ARGUMENTS_PARSER = Parser()
+    flask-smorest's decorators wrap a view in code of theirs. These take over only what they
+    document, and note down the rest in the view's contract, which its endpoint keeps.
+    """
+
+    def arguments(self, schema: type[ma.Schema], *, location: str = "body") -> Decorator:
+        """Take a schema's fields from the body, the query or the path."""
+
+        def decorator(view: View) -> View:
+            contract = _contract(view)
+            contract.arguments = {location: schema(), **contract.arguments}
+            place = {"body": "json"}.get(location, location)
+            return _document(view, super(Blueprint, self).arguments(schema, location=place))
+
+        return decorator
+
+    def response(self, status: int, schema: Any = None, **documentation: Any) -> Decorator:
+        """Give this status, and what the view returns in the shape of a schema."""
+
+        def decorator(view: View) -> View:
+            contract = _contract(view)
+            contract.status = status
+            contract.dump = dumper(schema()) if isinstance(schema, type) else None
+            documenting = super(Blueprint, self).response(status, schema, **documentation)
+            return _document(view, documenting)
+
+        return decorator
+
+    def alt_response(self, status: int, **documentation: Any) -> Decorator:
+        """Document another response."""
+        documenting = super().alt_response(status, **documentation)
+        return lambda view: _document(view, documenting)
 
     def requires(
         self, *actions: Action, unless: Callable[[Values], bool] = lambda _: False
-    ) -> Callable[[View], View]:
+    ) -> Decorator:
         """Ask for credentials, and for permission to do all of these to what the path names.
 
         A request whose body meets `unless` may come without credentials, but not with bad ones.
         """
 
         def decorator(view: View) -> View:
-            view.actions = actions  # type: ignore[attr-defined]
-            view.unless = unless  # type: ignore[attr-defined]
+            contract = _contract(view)
+            contract.actions, contract.unless = actions, unless
             words = "; and ".join(map(needs, actions)) or "credentials"
             view.__doc__ = f"{view.__doc__}\n\nNeeds {words}."
-            documented: View = self.doc(security=[{"basic": []}])(view)
-            return documented
+            return _document(view, self.doc(security=[{"basic": []}]))
 
         return decorator
 
-    def prepares(self, prepare: Callable[[Values], None]) -> Callable[[View], View]:
+    def prepares(self, prepare: Callable[[Values], None]) -> Decorator:
         """Let a function work on the body while no transaction is open, to ask other servers.
 
         It may raise `ValidationError` for a field.
         """
 
         def decorator(view: View) -> View:
-            view.prepare = prepare  # type: ignore[attr-defined]
+            _contract(view).prepare = prepare
             return view
 
         return decorator
 
-    def route(self, rule: str, **options: Any) -> Callable[[View], View]:
+    def route(self, rule: str, **options: Any) -> Decorator:
         """Make an endpoint of a view: see the top of this file."""
 
         def decorator(view: View) -> View:
-            names = [name.rstrip(">") for name in rule.split("<")[1:]]
-            names = [name.split(">")[0] for name in names]
-            if names:
-                path = ma.Schema.from_dict({name: PATH[name] for name in names}, name="Path")
-                view = self.arguments(path, location="path")(view)
-            if hasattr(view, "arguments"):
-                view = self.alt_response(422, schema=InvalidSchema)(view)
+            fields = {name: PATH[name] for name in re.findall(r"<(\w+)>", rule)}
+            if fields and "path" not in _contract(view).arguments:
+                self.arguments(ma.Schema.from_dict(fields, name="Path"), location="path")(view)
+            if _contract(view).arguments:
+                self.alt_response(422, schema=InvalidSchema)(view)
             super(Blueprint, self).route(rule, **options)(_endpoint(view))
             return view
 
         return decorator
 
 
+def _document(view: View, documenting: Decorator) -> View:
+    """Take over what one of flask-smorest's decorators documents, without its code."""
+    view._apidoc = documenting(view)._apidoc  # type: ignore[attr-defined]  # noqa: SLF001
+    return view
+
+
 def _endpoint(view: View) -> View:
-    arguments: Arguments = getattr(view, "arguments", {})
-    actions: tuple[Action, ...] | None = getattr(view, "actions", None)
-    unless: Callable[[Values], bool] = getattr(view, "unless", lambda _: False)
-    prepare: Callable[[Values], None] = getattr(view, "prepare", lambda _: None)
+    contract = _contract(view)
 
     @wraps(view)
     def endpoint(**_: str) -> Any:
-        values, issues = _load(arguments)
+        values, issues = _load(contract.arguments)
+        body = values.get("body", {})
         credentials = None
-        if actions is not None and (has_credentials() or not unless(values.get("body", {}))):
+        if contract.actions is not None and (has_credentials() or not contract.unless(body)):
             credentials = read_credentials()
         if not issues:
             try:
-                prepare(values.get("body", {}))
+                contract.prepare(body)
             except ValidationError as error:
                 issues += _issues(["body"], error.messages)
-        result = transact(values, issues, credentials)
+        with transaction(write=request.method not in SAFE_METHODS and not issues):
+            result = _call(view, contract, values, issues, credentials)
         if recorded_some():
             deliver_after_write()
-        return result
-
-    def transact(values: Values, issues: list[Issue], credentials: Credentials | None) -> Any:
-        with transaction(write=request.method not in SAFE_METHODS and not issues):
-            if credentials is not None:
-                authenticate(credentials)
-            issues += _look_up(arguments, values)
-            if issues:
-                raise Invalid(issues)
-            path = values.pop("path", {})
-            for action in actions or ():
-                permit(action, _target(path))
-            return view(**path, **values)
+        return _answer(contract, result)
 
     return endpoint
+
+
+def _call(
+    view: View,
+    contract: Contract,
+    values: Values,
+    issues: list[Issue],
+    credentials: Credentials | None,
+) -> Any:
+    """Do what needs the database: authenticate, look up, permit, and call the view."""
+    if credentials is not None:
+        authenticate(credentials)
+    issues += _look_up(contract.arguments, values)
+    if issues:
+        raise Invalid(issues)
+    path = values.pop("path", {})
+    for action in contract.actions or ():
+        permit(action, _target(path))
+    return view(**path, **values)
+
+
+def _answer(contract: Contract, result: Any) -> BaseResponse:
+    if isinstance(result, BaseResponse):
+        return result
+    if contract.dump is None:
+        return Response(status=contract.status)
+    body = current_app.json.dumps(contract.dump(result)) + "\n"
+    return Response(body, contract.status, mimetype="application/json")
 
 
 def _target(path: Values) -> Target:
@@ -328,7 +396,7 @@ class Api(flask_smorest.Api):
         app.before_request(_read_body)
         app.register_error_handler(DBAPIError, self.handle_database_error)
 
-    def handle_http_exception(self, error: HTTPException) -> Response:
+    def handle_http_exception(self, error: HTTPException) -> BaseResponse:
         """Answer an error: `detail` is a list of issues for status 422, a sentence otherwise."""
         response = error.get_response()
         detail = error.issues if isinstance(error, Invalid) else error.description
@@ -336,7 +404,7 @@ class Api(flask_smorest.Api):
         response.content_type = "application/json"
         return response
 
-    def handle_database_error(self, error: DBAPIError) -> Response:
+    def handle_database_error(self, error: DBAPIError) -> BaseResponse:
         """Name what is wrong with the disk or the database; anything else is our own fault."""
         name = getattr(error.orig, "sqlite_errorname", "")
         if name == "SQLITE_FULL":

@@ -35,7 +35,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
 
     database.init_app(app)
-    CORS(app, origins=settings.allowed_origins)
+    if settings.allowed_origins:
+        CORS(app, origins=settings.allowed_origins)
     api = Api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)

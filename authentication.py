@@ -4,29 +4,46 @@ import re
 from dataclasses import dataclass
 
 from flask import g, request
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from database import MAX_ID, db, now
-from models import Account, App, Session
+from database import MAX_ID, connection, now
+from models import Account, App, Session, is_token
 from permissions import Action, Caller, Permission, Target, may, needs
 
 USERNAME = re.compile("([AaSs])([1-9][0-9]{0,18})")
 CHALLENGE = WWWAuthenticate("basic", {"realm": "Laurels API"})
 
 
+_APP = select(App.id, App.name, App.permissions, App.token_digest).where(App.id == bindparam("id"))
+_SESSION = (
+    select(
+        Session.id,
+        Session.account_id,
+        Session.token_digest,
+        Session.expires_at,
+        Account.permissions,
+        Account.team_id,
+    )
+    .join(Account, Account.id == Session.account_id)
+    .where(Session.id == bindparam("id"))
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Principal(Caller):
-    """An authenticated caller, and the app or session whose token was used."""
+    """An authenticated caller: an app, by its id and name, or a session of an account."""
 
-    credential: App | Session
+    app_id: int | None = None
+    app_name: str = ""
+    session_id: int | None = None
 
     @property
     def label(self) -> str:
         """Who this is in the log of events: an id, no name."""
         if self.account_id is None:
-            return f"app {self.credential.id}"
+            return f"app {self.app_id}"
         return f"account {self.account_id}"
 
 
@@ -65,35 +82,28 @@ def read_credentials() -> Credentials:
     return Credentials(is_app=match[1] in "Aa", id=int(match[2]), token=str(offered.password))
 
 
-def authenticate(credentials: Credentials) -> Principal:
-    """Find whose credentials these are, and remember it for this request."""
-    g.principal = principal = (_app if credentials.is_app else _session)(credentials)
-    return principal
+def authenticate(credentials: Credentials) -> None:
+    """Find out whose credentials these are, and remember it for this request.
 
-
-def _app(credentials: Credentials) -> Principal:
-    app = db.session.get(App, credentials.id)
-    if app is None or not app.has_token(credentials.token):
+    Raises `Unauthorized` if they are nobody's, or expired.
+    """
+    statement = _APP if credentials.is_app else _SESSION
+    row = connection().execute(statement, {"id": credentials.id}).first()
+    if row is None or not is_token(credentials.token, row.token_digest):
         raise unauthorized()
-    return Principal(permissions=Permission(app.permissions), credential=app)
-
-
-def _session(credentials: Credentials) -> Principal:
-    row = db.session.execute(
-        select(Session, Account.permissions, Account.team_id)
-        .join(Account, Account.id == Session.account_id)
-        .where(Session.id == credentials.id)
-    ).first()
-    if row is None or not row.Session.has_token(credentials.token):
+    if credentials.is_app:
+        g.principal = Principal(
+            permissions=Permission(row.permissions), app_id=row.id, app_name=row.name
+        )
+    elif row.expires_at <= now():
         raise unauthorized()
-    if row.Session.expires_at <= now():
-        raise unauthorized()
-    return Principal(
-        permissions=Permission(row.permissions),
-        account_id=row.Session.account_id,
-        team_id=row.team_id,
-        credential=row.Session,
-    )
+    else:
+        g.principal = Principal(
+            permissions=Permission(row.permissions),
+            account_id=row.account_id,
+            team_id=row.team_id,
+            session_id=row.id,
+        )
 
 
 def principal() -> Principal:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
+from threading import Lock
 from typing import TypeVar
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from flask import Flask, current_app
+from flask import Flask, current_app, g
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -40,6 +41,10 @@ WRITER_LOCK = "SELECT pg_advisory_xact_lock(1)"
 
 
 Item = TypeVar("Item")
+
+_TURNS = {True: Lock(), False: Lock()}
+"""The threads of a process take turns at reading, and at writing: Python runs one of them at a time
+anyway, and SQLite's way to wait for the writer before is to ask again, later and later."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -89,10 +94,10 @@ def init_app(app: Flask) -> None:
         event.listen(db.engine, "begin", _begin)
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours to send: the driver's own loses updates
+def _set_up_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+    dbapi_connection.isolation_level = None  # BEGIN is ours: the driver's own loses updates
     for pragma in SQLITE_PRAGMAS:
-        connection.execute(pragma)
+        dbapi_connection.execute(pragma)
 
 
 def _begin(connection: Connection) -> None:
@@ -104,22 +109,43 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def transaction(*, write: bool) -> Iterator[None]:
+def transaction(*, write: bool, orm: bool | None = None) -> Iterator[None]:
     """Run the block in one transaction: committed at its end, rolled back by any exception.
 
     A write waits for its turn before its first statement, so that what it reads is what it changes.
+    With `orm`, which only a write has unless it says otherwise, the block may use `db.session`;
+    without, `connection()` only, which costs less.
     """
-    with db.session.begin():
-        db.session.connection(execution_options={"write": write})
-        yield
+    options = {"write": write}
+    with _TURNS[write]:
+        if write if orm is None else orm:
+            with db.session.begin():
+                db.session.connection(execution_options=options)
+                yield
+        else:
+            with db.engine.connect() as g.connection:
+                try:
+                    with g.connection.execution_options(**options).begin():
+                        yield
+                finally:
+                    del g.connection
+
+
+def connection() -> Connection:
+    """Give the connection of the present transaction, after sending what the session changed."""
+    present: Connection | None = g.get("connection")
+    if present is not None:
+        return present
+    db.session.flush()
+    return db.session.connection()
 
 
 def require_current_schema() -> None:
     """End the program, with one line that says what to do, if the database is not up to date."""
     script = ScriptDirectory(current_app.extensions["migrate"].directory)
     try:
-        with db.engine.connect() as connection:
-            heads = MigrationContext.configure(connection).get_current_heads()
+        with db.engine.connect() as checked:
+            heads = MigrationContext.configure(checked).get_current_heads()
     except DBAPIError as error:
         raise SystemExit(f"The database cannot be used: {error.orig}.") from None
     finally:

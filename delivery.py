@@ -16,17 +16,29 @@ import time
 from collections.abc import Callable as Function
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from uuid import uuid4
 
 from flask import current_app
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from config import settings
-from database import db, now, transaction
+from database import connection, now, transaction
 from events import forget_old
 from models import Callback, Delivery
 from outgoing import UnreachableError, fetch
@@ -46,7 +58,34 @@ LEASE = timedelta(minutes=1)
 """How long a lease outlasts the sending that it was taken for, should its holder die unnoticed."""
 
 POLL = 0.05
-Found = TypeVar("Found", Callback, Delivery)
+_CALLBACK: Select[*tuple[Any, ...]] = select(*Callback.__table__.columns).where(
+    Callback.id == bindparam("callback_id")
+)
+_SET_LEASE = (
+    update(Callback)
+    .where(Callback.id == bindparam("callback_id"))
+    .values(lease=bindparam("new_lease"), leased_until=bindparam("until"))
+)
+_SET_HEALTH = (
+    update(Callback)
+    .where(Callback.id == bindparam("callback_id"))
+    .values(
+        failures=bindparam("failed"),
+        last_error=bindparam("error"),
+        resting_until=bindparam("until"),
+    )
+)
+_SET_TRIED = (
+    update(Delivery)
+    .where(Delivery.id == bindparam("delivery_id"))
+    .values(
+        attempted_at=bindparam("tried_at"),
+        attempts=bindparam("tries"),
+        last_error=bindparam("error"),
+        retry_at=bindparam("until"),
+    )
+)
+_DELETE = delete(Delivery).where(Delivery.id == bindparam("delivery_id"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +95,7 @@ class Message:
     delivery_id: int
     webhook_id: str
     body: bytes
+    attempts: int
     callback_id: int
     registered_at: datetime
     url: str
@@ -96,7 +136,7 @@ def deliver_after_write() -> None:
 
 def deliver_all(run: Run) -> None:
     """Send all that is due, however long that takes, and forget what is past its retention."""
-    with transaction(write=True):
+    with transaction(write=True, orm=False):
         forget_old()
     for callback_id in _with_something_due(run):
         while not _deliver(callback_id, run):
@@ -106,67 +146,89 @@ def deliver_all(run: Run) -> None:
 def count_waiting() -> int:
     """Count the deliveries that wait."""
     with transaction(write=False):
-        return db.session.scalar(select(func.count()).select_from(Delivery)) or 0
+        return connection().scalar(select(func.count()).select_from(Delivery)) or 0
 
 
 def _with_something_due(run: Run) -> list[int]:
     """List the callbacks that may have something to send."""
-    callbacks = select(Callback.id).where(
-        exists().where(Delivery.callback_id == Callback.id, _is_due(run))
-    )
-    if not run.everything:
-        callbacks = callbacks.where(_is_past(Callback.resting_until, now()))
+    statement, _ = _statements(everything=run.everything)
     with transaction(write=False):
-        return list(db.session.scalars(callbacks.order_by(Callback.id)))
+        return list(connection().scalars(statement, {"now": now(), "moment": _moment(run)}))
 
 
-def _is_due(run: Run) -> ColumnElement[bool]:
-    """Give the condition that a delivery may be tried: it does not pause, or was not tried yet."""
-    if run.everything:
-        return _is_past(Delivery.attempted_at, run.begun_at)
-    return _is_past(Delivery.retry_at, now())
+def _moment(run: Run) -> datetime:
+    """Give the time up to which what pauses, or was tried before, is due."""
+    return run.begun_at if run.everything else now()
 
 
-def _is_past(
-    column: InstrumentedAttribute[datetime | None], moment: datetime
-) -> ColumnElement[bool]:
-    return or_(column.is_(None), column <= moment)
+@cache
+def _statements(*, everything: bool) -> tuple[Select[int], Select[int, str, str, int]]:
+    """Make the statements that list callbacks with something due, and pick what is next of one."""
+    earlier = aliased(Delivery)
+    due = _is_past(Delivery.attempted_at if everything else Delivery.retry_at, "moment")
+    callbacks = (
+        select(Callback.id)
+        .where(exists().where(Delivery.callback_id == Callback.id, due))
+        .order_by(Callback.id)
+    )
+    following = (
+        select(Delivery.id, Delivery.webhook_id, Delivery.body, Delivery.attempts)
+        .where(
+            Delivery.callback_id == bindparam("callback_id"),
+            due,
+            ~exists().where(
+                earlier.callback_id == Delivery.callback_id,
+                earlier.subject == Delivery.subject,
+                earlier.id < Delivery.id,
+            ),
+        )
+        .order_by(Delivery.id)
+        .limit(1)
+    )
+    if not everything:
+        callbacks = callbacks.where(_is_past(Callback.resting_until, "now"))
+    return callbacks, following
+
+
+def _is_past(column: InstrumentedAttribute[datetime | None], moment: str) -> ColumnElement[bool]:
+    return or_(column.is_(None), column <= bindparam(moment))
 
 
 def _deliver(callback_id: int, run: Run) -> bool:
     """Send what one callback has due; say whether that was ours to do."""
     lease = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
-    with transaction(write=True):
-        callback = _get(Callback, callback_id)
+    with transaction(write=True, orm=False):
+        callback = _read(callback_id)
         if callback is None:
             return True
         if _is_leased(callback):
             return False
-        message = _next(callback, lease, run)
+        resting = callback.resting_until and callback.resting_until > now()
+        message = None if resting and not run.everything else _next(callback, lease, run)
     while message:
         result = _send(message)
-        with transaction(write=True):
-            _store(message, result)
-            callback = _get(Callback, callback_id)
+        with transaction(write=True, orm=False):
+            callback = _read(callback_id)
+            if callback is not None:
+                _store(callback, message, result)
             if callback is None or callback.lease != lease:
                 message = None  # deleted, or taken over by somebody who thought that we had died
             else:
                 message = _next(callback, lease, run) if result.answered else None
                 if message is None:
-                    callback.lease = callback.leased_until = None
+                    _set_lease(callback_id, None, None)
         if result.error is None:
             run.on_delivered()
     return True
 
 
-def _get(model: type[Found], key: int) -> Found | None:
-    """Read a record as it is now, whatever this session saw of it before."""
-    return db.session.get(model, key, populate_existing=True)
+def _read(callback_id: int) -> Row[Any] | None:
+    return connection().execute(_CALLBACK, {"callback_id": callback_id}).first()
 
 
-def _is_leased(callback: Callback) -> bool:
+def _is_leased(callback: Row[Any]) -> bool:
     """Say whether somebody who may still be alive holds a callback's lease."""
-    if callback.lease is None or callback.leased_until is None or callback.leased_until <= now():
+    if callback.lease is None or callback.leased_until <= now():
         return False
     host, pid, _ = callback.lease.rsplit(":", 2)
     return host != socket.gethostname() or _is_running(int(pid))
@@ -183,34 +245,26 @@ def _is_running(pid: int) -> bool:
         return True
 
 
-def _next(callback: Callback, lease: str, run: Run) -> Message | None:
+def _set_lease(callback_id: int, lease: str | None, until: datetime | None) -> None:
+    values = {"callback_id": callback_id, "new_lease": lease, "until": until}
+    connection().execute(_SET_LEASE, values)
+
+
+def _next(callback: Row[Any], lease: str, run: Run) -> Message | None:
     """Pick what a callback is sent next, and take its lease for the time that this needs."""
-    resting = callback.resting_until and callback.resting_until > now()
-    if time.monotonic() > run.last_start or (resting and not run.everything):
+    if time.monotonic() > run.last_start:
         return None
-    earlier = aliased(Delivery)
-    delivery = db.session.scalar(
-        select(Delivery)
-        .where(
-            Delivery.callback_id == callback.id,
-            _is_due(run),
-            ~exists().where(
-                earlier.callback_id == callback.id,
-                earlier.subject == Delivery.subject,
-                earlier.id < Delivery.id,
-            ),
-        )
-        .order_by(Delivery.id)
-        .limit(1)
-    )
+    _, statement = _statements(everything=run.everything)
+    parameters = {"callback_id": callback.id, "moment": _moment(run)}
+    delivery = connection().execute(statement, parameters).first()
     if delivery is None:
         return None
-    callback.lease = lease
-    callback.leased_until = now() + settings().callback_timeout + LEASE
+    _set_lease(callback.id, lease, now() + settings().callback_timeout + LEASE)
     return Message(
         delivery_id=delivery.id,
         webhook_id=delivery.webhook_id,
         body=delivery.body.encode(),
+        attempts=delivery.attempts,
         callback_id=callback.id,
         registered_at=callback.registered_at,
         url=callback.url,
@@ -242,24 +296,31 @@ def _send(message: Message) -> Result:
     return result
 
 
-def _store(message: Message, result: Result) -> None:
+def _store(callback: Row[Any], message: Message, result: Result) -> None:
     """Store how a sending went, but nothing bad of a callback that was registered again since."""
-    delivery = _get(Delivery, message.delivery_id)
-    callback = _get(Callback, message.callback_id)
-    if delivery is None or callback is None:
-        return
     if result.error is None:
-        db.session.delete(delivery)
+        connection().execute(_DELETE, {"delivery_id": message.delivery_id})
     elif callback.registered_at != message.registered_at:
         return
     else:
-        delivery.attempted_at, delivery.last_error = now(), result.error
-        if result.answered:
-            delivery.attempts += 1
-            delivery.retry_at = now() + _pause(delivery.attempts)
-    callback.last_error = None if result.answered else result.error
-    callback.failures = 0 if result.answered else callback.failures + 1
-    callback.resting_until = None if result.answered else now() + _pause(callback.failures)
+        attempts = message.attempts + result.answered
+        tried = {
+            "delivery_id": message.delivery_id,
+            "tried_at": now(),
+            "tries": attempts,
+            "error": result.error,
+            "until": now() + _pause(attempts) if result.answered else None,
+        }
+        connection().execute(_SET_TRIED, tried)
+    failures = 0 if result.answered else callback.failures + 1
+    if failures or callback.failures:
+        health = {
+            "callback_id": callback.id,
+            "failed": failures,
+            "error": None if result.answered else result.error,
+            "until": now() + _pause(failures) if failures else None,
+        }
+        connection().execute(_SET_HEALTH, health)
 
 
 def _pause(failures: int) -> timedelta:

@@ -10,18 +10,29 @@ from typing import Any
 from uuid import uuid4
 
 from flask import g, has_request_context
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 import reading
 from authentication import principal
 from config import settings
-from database import batches, db, now
-from models import Account, Callback, Delivery, Event, EventType
+from database import batches, connection, now
+from models import Callback, Delivery, Event, EventType
 from reading import Record
 from schemas import AccountSchema, AwardSchema, TeamSchema
 
+_LISTENERS = select(Callback.id).where(Callback.event == bindparam("event"))
+
 FORGET_AT_ONCE = 1000
 """How many old records one write clears away at most."""
+
+_FORGET = [
+    delete(model).where(
+        model.id.in_(
+            select(model.id).where(model.created_at < bindparam("moment")).limit(FORGET_AT_ONCE)
+        )
+    )
+    for model in (Event, Delivery)
+]
 
 
 def record_accounts(  # noqa: PLR0913 - the columns of the log
@@ -39,7 +50,7 @@ def record_accounts(  # noqa: PLR0913 - the columns of the log
     for batch in batches(account_ids):
         bodies = {}
         if callbacks:
-            for record in reading.accounts(Account.id.in_(batch)):
+            for record in reading.accounts(batch):
                 bodies[record["id"]] = _account_body(event, record, award)
         _log(event, author, [log | {"account_id": account_id} for account_id in batch])
         _enqueue(callbacks, [(account_id, bodies.get(account_id)) for account_id in batch])
@@ -55,12 +66,10 @@ def record_team(event: EventType, team_id: int) -> None:
 
 def forget_old() -> None:
     """Delete a part of what is past its retention, of the log and of what waits."""
-    for model, age in (
-        (Event, settings().event_retention),
-        (Delivery, settings().callback_retention),
+    for statement, age in zip(
+        _FORGET, (settings().event_retention, settings().callback_retention), strict=True
     ):
-        old = select(model.id).where(model.created_at < now() - age).limit(FORGET_AT_ONCE)
-        db.session.execute(delete(model).where(model.id.in_(old)))
+        connection().execute(statement, {"moment": now() - age})
 
 
 def recorded_some() -> bool:
@@ -69,7 +78,7 @@ def recorded_some() -> bool:
 
 
 def _callbacks(event: EventType) -> list[int]:
-    return list(db.session.scalars(select(Callback.id).where(Callback.event == event)))
+    return list(connection().scalars(_LISTENERS, {"event": event.value}))
 
 
 def _account_body(event: EventType, account: Record, award: Record | None) -> dict[str, Any]:
@@ -87,7 +96,7 @@ def _log(event: EventType, author: str | None, subjects: list[Mapping[str, Any]]
         forget_old()
     author = author or (principal().label if has_request_context() else "command line")
     common = {"type": event.value, "author": author, "created_at": now()}
-    db.session.execute(insert(Event), [{**common, **subject} for subject in subjects])
+    connection().execute(insert(Event), [{**common, **subject} for subject in subjects])
 
 
 def _enqueue(callbacks: list[int], bodies: Iterable[tuple[int, Mapping[str, Any] | None]]) -> None:
@@ -104,4 +113,4 @@ def _enqueue(callbacks: list[int], bodies: Iterable[tuple[int, Mapping[str, Any]
         for callback_id in callbacks
     ]
     if deliveries:
-        db.session.execute(insert(Delivery), deliveries)
+        connection().execute(insert(Delivery), deliveries)

@@ -1,5 +1,7 @@
 """How gunicorn serves the API: one process with threads, at the configured address."""
 
+import gc
+
 from config import Settings
 
 _settings = Settings.load()
@@ -14,3 +16,9 @@ preload_app = (
 )
 control_socket_disable = True
 loglevel = _settings.log_level.lower()
+
+
+def pre_fork(_server: object, _worker: object) -> None:
+    """Keep what was loaded so far in pages that master and worker share."""
+    gc.collect()
+    gc.freeze()

@@ -32,6 +32,21 @@ def _only(permissions: Permission) -> CheckConstraint:
     return CheckConstraint(f"permissions & ~{permissions:d} = 0", name="permissions")
 
 
+def new_token() -> str:
+    """Make a token: 256 random bits as text for URLs."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(token: str) -> bytes:
+    """Make the digest by which a token is kept."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def is_token(token: str, kept: bytes) -> bool:
+    """Say whether a digest is that of a token, in a time that tells nothing about it."""
+    return hmac.compare_digest(digest(token), kept)
+
+
 class Searchable:
     """A name, and the same folded: what lists are ordered by and searched in."""
 
@@ -55,15 +70,10 @@ class Credential:
     token_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
     def renew_token(self) -> str:
-        """Set a new token, 256 random bits, and give it: there is no other time to see it."""
-        token = secrets.token_urlsafe(32)
-        self.token_digest = hashlib.sha256(token.encode()).digest()
+        """Set a new token and give it: there is no other time to see it."""
+        token = new_token()
+        self.token_digest = digest(token)
         return token
-
-    def has_token(self, token: str) -> bool:
-        """Say whether this is the token, in a time that tells nothing about it."""
-        digest = hashlib.sha256(token.encode()).digest()
-        return hmac.compare_digest(digest, self.token_digest)
 
 
 class Team(Searchable, Base):

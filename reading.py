@@ -1,26 +1,79 @@
-"""What the API shows: records as the schemas take them, in a fixed number of statements."""
+"""What the API shows: records as the schemas take them, in as few statements as that needs.
 
-from collections.abc import Callable, Iterable, Sequence
+The statements are made once, read rows rather than ORM objects, and bring the awards of a record
+along as JSON: making statements and objects, and going back and forth to the database, is where the
+time of a read would go.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Row, func, literal, select, union_all
+from sqlalchemy import JSON, BindParameter, Row, ScalarSelect, Select, bindparam, func, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import aliased
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
-from database import MAX_ID, batches, db, fold
-from models import Account, Award, Awardee, Team
+from database import connection, fold
+from models import Account, Award, Awardee, Callback, EventType, Team
 
 Record = dict[str, Any]
-Condition = ColumnElement[bool]
 
-_Member = aliased(Account)
-_MEMBER_COUNT = (
+
+class award_list(FunctionElement[list[Record]]):  # noqa: N801 - the name of an SQL function
+    """Collect awards, given by their id, title and image URL, in a JSON list."""
+
+    type = JSON()
+    inherit_cache = True
+
+
+class position(FunctionElement[int]):  # noqa: N801 - the name of an SQL function
+    """Give the place of one text in another, from 1, or 0."""
+
+    inherit_cache = True
+
+
+@compiles(award_list)
+@compiles(position)
+def _on_sqlite(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    arguments = [compiler.process(argument, **options) for argument in element.clauses]
+    if isinstance(element, position):
+        return f"instr({', '.join(arguments)})"
+    named = ", ".join(f"'{name}', {it}" for name, it in zip(_AWARD, arguments, strict=True))
+    return f"json_group_array(json_object({named}))"
+
+
+@compiles(award_list, "postgresql")
+@compiles(position, "postgresql")
+def _on_postgresql(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    arguments = [compiler.process(argument, **options) for argument in element.clauses]
+    if isinstance(element, position):
+        return f"strpos({', '.join(arguments)})"
+    named = ", ".join(f"'{name}', {it}" for name, it in zip(_AWARD, arguments, strict=True))
+    return f"coalesce(json_agg(json_build_object({named})), '[]')"
+
+
+_AWARD = ("id", "title", "image_url")
+_Member, _Given = aliased(Account), aliased(Award)
+_GIVEN = select(award_list(_Given.id, _Given.title, _Given.image_url))
+_MEMBER_COUNT: ScalarSelect[int] = (
     select(func.count()).where(_Member.team_id == Team.id).correlate(Team).scalar_subquery()
+)
+_TEAM_AWARDS = _GIVEN.where(_Given.team_id == Team.id).correlate(Team).scalar_subquery()
+_ACCOUNT_AWARDS = (
+    _GIVEN.join(Awardee, Awardee.award_id == _Given.id)
+    .where(Awardee.account_id == Account.id)
+    .correlate(Account)
+    .scalar_subquery()
 )
 _TEAM = (
     Team.id.label("team_id"),
     Team.name.label("team_name"),
     Team.created_at.label("team_created_at"),
     _MEMBER_COUNT.label("team_member_count"),
+    _TEAM_AWARDS.label("team_awards"),
 )
 _ACCOUNT = (
     Account.id,
@@ -29,158 +82,158 @@ _ACCOUNT = (
     Account.avatar_url,
     Account.permissions,
     Account.created_at,
+    _ACCOUNT_AWARDS.label("awards"),
 )
-_AWARD = (Award.id, Award.title, Award.image_url)
-_AWARD_FIELDS = ("id", "title", "image_url")
+
+_ID: BindParameter[int] = bindparam("id")
+_SUBJECTS: dict[type[Account | Team], Select[Any]] = {
+    Account: select(*_ACCOUNT, *_TEAM).outerjoin(Team, Team.id == Account.team_id),
+    Team: select(*_TEAM),
+}
+_ONE_ACCOUNT = _SUBJECTS[Account].where(Account.id == _ID)
+_MANY_ACCOUNTS = _SUBJECTS[Account].where(Account.id.in_(bindparam("ids", expanding=True)))
+_ONE_TEAM = _SUBJECTS[Team].where(Team.id == _ID)
+_ONE_AWARD = select(Award.id, Award.title, Award.image_url).where(Award.id == _ID)
+_AWARD_AND_TEAM = (
+    select(Award.id, Award.title, Award.image_url, *_TEAM)
+    .outerjoin(Team, Team.id == Award.team_id)
+    .where(Award.id == _ID)
+)
+_AWARDEES = (
+    _SUBJECTS[Account]
+    .where(Account.id.in_(select(Awardee.account_id).where(Awardee.award_id == _ID)))
+    .order_by(Account.search_name, Account.id)
+)
+_CALLBACKS = (
+    select(Callback.id, Callback.event, Callback.url)
+    .where(Callback.app_id == bindparam("app_id"))
+    .order_by(Callback.event)
+)
+_CALLBACK = _CALLBACKS.where(Callback.event == bindparam("event"))
 
 
 def account(account_id: int) -> Record | None:
     """Read one account."""
-    return next(iter(accounts(Account.id == account_id)), None)
+    row = connection().execute(_ONE_ACCOUNT, {"id": account_id}).first()
+    return None if row is None else _account(row)
 
 
-def accounts(condition: Condition) -> list[Record]:
-    """Read all accounts that meet a condition, by name."""
-    teams: dict[int, Record] = {}
-    records = _accounts(condition, teams)
-    _add_awards(records, teams.values())
-    return records
+def accounts(account_ids: Collection[int]) -> list[Record]:
+    """Read accounts, in any order."""
+    return [_account(row) for row in connection().execute(_MANY_ACCOUNTS, {"ids": account_ids})]
 
 
 def team(team_id: int) -> Record | None:
     """Read one team."""
-    return next(iter(teams(Team.id == team_id)), None)
-
-
-def teams(condition: Condition) -> list[Record]:
-    """Read all teams that meet a condition, by name."""
-    rows = db.session.execute(select(*_TEAM).where(condition).order_by(Team.search_name, Team.id))
-    records: dict[int, Record] = {}
-    for row in rows:
-        _team(row, records)
-    _add_awards([], records.values())
-    return list(records.values())
+    row = connection().execute(_ONE_TEAM, {"id": team_id}).first()
+    return None if row is None else _team(row)
 
 
 def award(award_id: int) -> Record | None:
     """Read one award."""
-    row = db.session.execute(select(*_AWARD).where(Award.id == award_id)).first()
+    row = connection().execute(_ONE_AWARD, {"id": award_id}).first()
     return None if row is None else row._asdict()
 
 
 def award_details(award_id: int) -> Record | None:
     """Read one award, the accounts that have it by name, and its team."""
-    row = db.session.execute(
-        select(*_AWARD, *_TEAM)
-        .outerjoin(Team, Team.id == Award.team_id)
-        .where(Award.id == award_id)
-    ).first()
+    row = connection().execute(_AWARD_AND_TEAM, {"id": award_id}).first()
     if row is None:
         return None
-    teams: dict[int, Record] = {}
-    team = _team(row, teams)
-    holders = select(Awardee.account_id).where(Awardee.award_id == award_id)
-    awardees = _accounts(Account.id.in_(holders), teams)
-    _add_awards(awardees, teams.values())
+    awardees = connection().execute(_AWARDEES, {"id": award_id})
     return {
         "award": {"id": row.id, "title": row.title, "image_url": row.image_url},
-        "awardees": awardees,
-        "team": team,
+        "awardees": [_account(awardee) for awardee in awardees],
+        "team": _team(row),
     }
 
 
-def account_page(*, q: str, page: int, per_page: int, team: Team | None = None) -> Record:
+def account_page(*, q: str, page: int, per_page: int, team: int | None = None) -> Record:
     """Read one page of the accounts with `q` in their name, by name, perhaps of one team."""
-    conditions = _name_contains(Account, q)
-    if team is not None:
-        conditions.append(Account.team_id == team.id)
-    return _page(Account, accounts, conditions, page, per_page)
+    return _page(Account, q, page, per_page, team)
 
 
 def team_page(*, q: str, page: int, per_page: int) -> Record:
     """Read one page of the teams with `q` in their name, by name."""
-    return _page(Team, teams, _name_contains(Team, q), page, per_page)
+    return _page(Team, q, page, per_page)
 
 
-def _name_contains(model: type[Account | Team], q: str) -> list[Condition]:
-    return [model.search_name.contains(fold(q), autoescape=True)] if q else []
+def callback(app_id: int | None, event: EventType) -> Record | None:
+    """Read the callback that an app has registered for a type of event."""
+    parameters = {"app_id": app_id, "event": event.value}
+    row = connection().execute(_CALLBACK, parameters).first()
+    return None if row is None else row._asdict()
+
+
+def callbacks(app_id: int | None) -> Record:
+    """Read the URLs of an app's callbacks, by type of event."""
+    rows = connection().execute(_CALLBACKS, {"app_id": app_id})
+    return {row.event: row.url for row in rows}
 
 
 def _page(
-    model: type[Account | Team],
-    read: Callable[[Condition], list[Record]],
-    conditions: Sequence[Condition],
-    page: int,
-    per_page: int,
+    model: type[Account | Team], q: str, page: int, per_page: int, team_id: int | None = None
 ) -> Record:
-    results = db.session.scalar(select(func.count()).select_from(model).where(*conditions)) or 0
+    count, select_page = _page_statements(model, named=bool(q), in_team=team_id is not None)
+    parameters: dict[str, Any] = {"text": fold(q), "team_id": team_id}
+    results: int = connection().execute(count, parameters).scalar_one()
     offset = page * per_page
-    ids = (
-        select(model.id)
-        .where(*conditions)
-        .order_by(model.search_name, model.id)
-        .limit(per_page)
-        .offset(min(offset, MAX_ID))
-    )
+    data: list[Record] = []
+    if offset < results:
+        rows = connection().execute(select_page, parameters | {"limit": per_page, "offset": offset})
+        data = [_account(row) if model is Account else _team(row) or {} for row in rows]
     return {
         "page": page,
         "per_page": per_page,
         "pages": -(-results // per_page),
         "results": results,
-        "data": read(model.id.in_(ids)) if offset < results else [],
+        "data": data,
     }
 
 
-def _accounts(condition: Condition, teams: dict[int, Record]) -> list[Record]:
-    """Read accounts, still without awards, and put the teams they are in into `teams`."""
-    rows = db.session.execute(
-        select(*_ACCOUNT, *_TEAM)
-        .outerjoin(Team, Team.id == Account.team_id)
-        .where(condition)
-        .order_by(Account.search_name, Account.id)
+@cache
+def _page_statements(
+    model: type[Account | Team], *, named: bool, in_team: bool
+) -> tuple[Select[Any], Select[Any]]:
+    """Make the statements that count what a search finds, and read one page of it."""
+    conditions = []
+    if named:
+        conditions.append(position(model.search_name, bindparam("text")) > 0)
+    if in_team:
+        conditions.append(Account.team_id == bindparam("team_id"))
+    order = (model.search_name, model.id)
+    page = (
+        select(model.id)
+        .where(*conditions)
+        .order_by(*order)
+        .limit(bindparam("limit"))
+        .offset(bindparam("offset"))
     )
-    return [
-        {
-            "id": row.id,
-            "name": row.name,
-            "discriminator": row.discriminator,
-            "avatar_url": row.avatar_url,
-            "team": _team(row, teams),
-            "permissions": row.permissions,
-            "created_at": row.created_at,
-            "awards": [],
-        }
-        for row in rows
-    ]
+    count = select(func.count()).select_from(model).where(*conditions)
+    return count, _SUBJECTS[model].where(model.id.in_(page)).order_by(*order)
 
 
-def _team(row: Row[Any], teams: dict[int, Record]) -> Record | None:
-    """Give the team in a row, if there is one: the same record for all rows of one team."""
+def _account(row: Row[Any]) -> Record:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "discriminator": row.discriminator,
+        "avatar_url": row.avatar_url,
+        "team": _team(row),
+        "permissions": row.permissions,
+        "created_at": row.created_at,
+        "awards": sorted(row.awards, key=itemgetter("id")),
+    }
+
+
+def _team(row: Row[Any]) -> Record | None:
+    """Give the team in a row, if there is one."""
     if row.team_id is None:
         return None
-    if row.team_id not in teams:
-        teams[row.team_id] = {
-            "id": row.team_id,
-            "name": row.team_name,
-            "created_at": row.team_created_at,
-            "member_count": row.team_member_count,
-            "awards": [],
-        }
-    return teams[row.team_id]
-
-
-def _add_awards(accounts: Iterable[Record], teams: Iterable[Record]) -> None:
-    """Fill in the awards of all these records, by id, in one statement."""
-    owners = {("account", record["id"]): record["awards"] for record in accounts}
-    owners |= {("team", record["id"]): record["awards"] for record in teams}
-    for batch in batches(owners):
-        account_ids = [key for kind, key in batch if kind == "account"]
-        team_ids = [key for kind, key in batch if kind == "team"]
-        awards: CompoundSelect[Any] = union_all(
-            select(literal("account").label("kind"), Awardee.account_id.label("owner"), *_AWARD)
-            .join(Award, Award.id == Awardee.award_id)
-            .where(Awardee.account_id.in_(account_ids)),
-            select(literal("team"), Award.team_id, *_AWARD).where(Award.team_id.in_(team_ids)),
-        )
-        for kind, owner, *award in db.session.execute(awards.order_by("id")):
-            owners[kind, owner].append(dict(zip(_AWARD_FIELDS, award, strict=True)))
+    return {
+        "id": row.team_id,
+        "name": row.team_name,
+        "created_at": row.team_created_at,
+        "member_count": row.team_member_count,
+        "awards": sorted(row.team_awards, key=itemgetter("id")),
+    }

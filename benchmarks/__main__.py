@@ -9,15 +9,19 @@ import base64
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import Self
 
+import requests
 from sqlalchemy import event
 
 from app import create_app
@@ -32,7 +36,10 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True)
 class Case:
-    """One endpoint to measure; `{last}` in its path is the last page."""
+    """One endpoint to measure; `{last}` in its path is the last page.
+
+    The body `TEAM` moves the account to another team each time, with a live receiver of that event.
+    """
 
     path: str
     method: str = "GET"
@@ -50,7 +57,29 @@ CASES = [
     Case("/award/7"),
     Case("/account/100000000000000042", "PATCH", '{"name": "Ann"}', authorized=True),
     Case("/auth/create_session", "POST", '{"account": 100000000000000042}', authorized=True),
+    Case("/account/100000000000000042", "PATCH", "TEAM", authorized=True),
 ]
+
+
+class Receiver:
+    """A receiver of events that takes everything, as fast as it can."""
+
+    def __enter__(self) -> Self:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/"
+        Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
 
 
 class Bare(Server):
@@ -61,29 +90,38 @@ class Bare(Server):
 
 
 @contextmanager
-def _community(accounts: int, folder: Path) -> Iterator[tuple[Server, str]]:
+def _community(accounts: int, folder: Path, receiver: "Receiver") -> Iterator[tuple[Server, str]]:
     """Serve a community of a size; give the server and an app's Authorization header."""
     path = folder / f"{accounts}.db"
     flask(path, "db", "upgrade")
     app = create_app(Settings(database_url=f"sqlite:///{path}"))
     with app.app_context():
         credentials = ":".join(seed(accounts))
+        authorization = "Basic " + base64.b64encode(credentials.encode()).decode()
         db.session.execute(db.text("PRAGMA wal_checkpoint(TRUNCATE)"))
         db.session.remove()
         db.engine.dispose()
     with Server(path) as server:
-        yield server, "Basic " + base64.b64encode(credentials.encode()).decode()
+        requests.put(
+            f"{server.url}/callback/account_team_update",
+            json={"url": receiver.url, "secret": "s"},
+            headers={"Authorization": authorization},
+            timeout=5,
+        ).raise_for_status()
+        yield server, authorization
 
 
-def _drive(url: str, case: Case, authorization: str, seconds: int) -> dict[str, float]:
-    """Send requests from 8 connections for some seconds."""
+def _drive(
+    url: str, case: Case, authorization: str, seconds: int, connections: int
+) -> dict[str, float]:
+    """Send requests for some seconds."""
     environment = {
         "METHOD": case.method,
         "BODY": case.body,
         "AUTHORIZATION": authorization if case.authorized else "",
     }
     run = subprocess.run(
-        ["wrk", "-t1", "-c8", f"-d{seconds}s", "-s", SCRIPT, url],  # noqa: S607 - Debian's
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", SCRIPT, url],  # noqa: S607 - Debian's
         env=os.environ | environment,
         check=True,
         capture_output=True,
@@ -107,7 +145,8 @@ def _statements(server: Server, case: Case, path: str, authorization: str) -> in
     with app.app_context():
         event.listen(db.engine, "before_cursor_execute", note)
         headers = {"Authorization": authorization} if case.authorized else {}
-        app.test_client().open(path, method=case.method, data=case.body, headers=headers)
+        body = '{"team": 1}' if case.body == "TEAM" else case.body
+        app.test_client().open(path, method=case.method, data=body, headers=headers)
         db.engine.dispose()
     return count
 
@@ -127,28 +166,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--connections", type=int, default=8, help="how many at once")
     parser.add_argument("--only", default="", help="measure only the cases that contain this")
     options = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("This needs wrk: `apt install wrk`.")
 
+    load = (options.seconds, options.connections)
     with ExitStack() as stack:
+        receiver = stack.enter_context(Receiver())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bare = stack.enter_context(Bare(folder / "bare.db"))
-        servers = {size: stack.enter_context(_community(size, folder)) for size in SIZES}
+        servers = {size: stack.enter_context(_community(size, folder, receiver)) for size in SIZES}
         print("PSS idle:", *(f"{_memory(server):.0f} MiB" for server, _ in servers.values()))
         print(f"{'':46}   req/s  share    p50    p99  SQL  x10 accounts")
         for case in CASES:
-            name = f"{case.method} {case.path}"
+            name = f"{case.method} {case.path}" + (" team" if case.body == "TEAM" else "")
             if options.only not in name:
                 continue
             rates: dict[int, list[dict[str, float]]] = {size: [] for size in SIZES}
             shares = []
             for _ in range(options.rounds):
-                floor = _drive(f"{bare.url}/", Case("/"), "", options.seconds)
+                floor = _drive(f"{bare.url}/", Case("/"), "", *load)
                 for size, (server, authorization) in servers.items():
                     path = case.path.format(last=(size - 1) // 20)
-                    numbers = _drive(server.url + path, case, authorization, options.seconds)
+                    numbers = _drive(server.url + path, case, authorization, *load)
                     rates[size].append(numbers)
                 shares.append(rates[SIZES[0]][-1]["rate"] / floor["rate"])
             server, authorization = servers[SIZES[0]]

@@ -3,6 +3,14 @@ wrk.method = os.getenv("METHOD")
 wrk.headers["Authorization"] = os.getenv("AUTHORIZATION")
 wrk.body = os.getenv("BODY")
 
+if wrk.body == "TEAM" then
+  local turn = 0
+  function request()
+    turn = turn + 1
+    return wrk.format(nil, nil, nil, '{"team": ' .. turn % 2 + 1 .. '}')
+  end
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

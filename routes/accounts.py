@@ -14,7 +14,7 @@ from config import settings
 from database import db
 from discord_api import BadTokenError, identify
 from events import record_accounts
-from models import Account, EventType, Team
+from models import Account, EventType
 from permissions import (
     Action,
     Permission,
@@ -61,7 +61,7 @@ def create_account(body: dict[str, Any]) -> Record:
     """
     if not settings().signups_open:
         raise Forbidden("Signups are closed.")
-    team_id = _team_id(body.pop("team", None))
+    team_id = body.pop("team", None)
     _refuse("grant", refused_grants(principal(), Permission(body["permissions"]), team_id))
     if db.session.get(Account, body["id"]):
         raise Conflict(f"There is an account with the id {body['id']} already.")
@@ -167,11 +167,8 @@ def _apply_changes(account: Account, body: dict[str, Any]) -> None:
 
 
 def _team_after(account: Account, body: dict[str, Any]) -> int | None:
-    return _team_id(body["team"]) if "team" in body else account.team_id
-
-
-def _team_id(team: Team | None) -> int | None:
-    return None if team is None else team.id
+    team_id: int | None = body.get("team", account.team_id)
+    return team_id
 
 
 def _permission_changes(body: dict[str, Any]) -> tuple[Permission, Permission]:

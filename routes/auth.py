@@ -4,17 +4,18 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Response, jsonify
+from sqlalchemy import insert
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 import reading
-from api import Blueprint, found
-from authentication import principal
+from api import Blueprint
+from authentication import Principal, principal
 from config import settings
-from database import db, now
+from database import connection, db, now
 from discord_api import BadTokenError, DiscordUser, identify
 from events import record_accounts
-from models import Account, App, EventType, Session
+from models import Account, App, EventType, Session, digest, new_token
 from permissions import Action
 from reading import Record
 from schemas import (
@@ -71,7 +72,7 @@ def create_session(body: dict[str, Any]) -> Record:
 
     The password is shown this once; the session expires 30 days later, or when the host says.
     """
-    return start_session(body["account"].id)
+    return start_session(body["account"])
 
 
 @blp.route("/auth/reset_token", methods=["POST"])
@@ -82,11 +83,12 @@ def reset_token() -> Response:
 
     The old one is dead at once, the new one is shown this once, and a session's time starts anew.
     """
-    credential = principal().credential
-    if isinstance(credential, App):
-        password = credential.renew_token()
-        return jsonify(AppSchema().dump(app_record(credential) | {"password": password}))
-    return jsonify(SessionSchema().dump(renew_session(credential)))
+    caller = principal()
+    if caller.session_id is not None:
+        session = db.session.get_one(Session, caller.session_id)
+        return jsonify(SessionSchema().dump(renew_session(session)))
+    password = db.session.get_one(App, caller.app_id).renew_token()
+    return jsonify(AppSchema().dump(app_record(caller) | {"password": password}))
 
 
 @blp.route("/auth/me")
@@ -95,24 +97,28 @@ def reset_token() -> Response:
 def view_self() -> Response:
     """View the app, or the account, that this request's credentials belong to."""
     caller = principal()
-    if isinstance(caller.credential, App):
-        return jsonify(AppSchema().dump(app_record(caller.credential)))
-    account = found(reading.account(caller.credential.account_id), "account")
-    return jsonify(AccountSchema().dump(account))
+    if caller.account_id is None:
+        return jsonify(AppSchema().dump(app_record(caller)))
+    return jsonify(AccountSchema().dump(reading.account(caller.account_id)))
 
 
 def start_session(account_id: int) -> Record:
     """Sign an account in, and give the credentials."""
-    session = Session(account_id=account_id)
-    db.session.add(session)
-    return renew_session(session)
+    token, expires_at = new_token(), now() + settings().max_session_age
+    values = {
+        "account_id": account_id,
+        "token_digest": digest(token),
+        "created_at": now(),
+        "expires_at": expires_at,
+    }
+    session_id = connection().scalar(insert(Session).returning(Session.id), values)
+    return {"username": f"S{session_id}", "password": token, "expires_at": expires_at}
 
 
 def renew_session(session: Session) -> Record:
     """Give a session a new token and its full time, and say which."""
     password = session.renew_token()
     session.expires_at = now() + settings().max_session_age
-    db.session.flush()
     return {
         "username": session.username,
         "password": password,
@@ -120,6 +126,10 @@ def renew_session(session: Session) -> Record:
     }
 
 
-def app_record(app: App) -> Record:
-    """Say what an app is, without its token."""
-    return {"name": app.name, "permissions": app.permissions, "username": app.username}
+def app_record(app: Principal) -> Record:
+    """Say what the calling app is, without its token."""
+    return {
+        "name": app.app_name,
+        "permissions": app.permissions,
+        "username": f"A{app.app_id}",
+    }

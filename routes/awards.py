@@ -3,12 +3,12 @@
 from typing import Any
 
 from flask import Response
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from werkzeug.exceptions import NotFound
 
 import reading
 from api import Blueprint, found
-from database import db
+from database import connection, db
 from events import record_accounts
 from models import Account, Award, Awardee, EventType
 from permissions import Action
@@ -27,14 +27,15 @@ def create_award(body: dict[str, Any]) -> Record:
 
     The accounts need not be in the team; one that is named twice is given the award once.
     """
-    award = Award(title=body["title"], image_url=body["image_url"], team_id=body["team"].id)
+    award = Award(title=body["title"], image_url=body["image_url"], team_id=body["team"])
     db.session.add(award)
     db.session.flush()
-    account_ids = {account.id for account in body["accounts"]}
-    db.session.add_all(Awardee(account_id=key, award_id=award.id) for key in account_ids)
-    db.session.flush()
+    account_ids = sorted(set(body["accounts"]))
+    awardees = [{"account_id": key, "award_id": award.id} for key in account_ids]
+    if awardees:
+        connection().execute(insert(Awardee), awardees)
     shown = found(reading.award(award.id), "award")
-    record_accounts(EventType.AWARD_GIVE, sorted(account_ids), award=shown)
+    record_accounts(EventType.AWARD_GIVE, account_ids, award=shown)
     return shown
 
 
@@ -52,7 +53,7 @@ def view_award(award: int) -> Record:
 def edit_award(award: Award, body: dict[str, Any]) -> Record:
     """Change an award's title, image or team."""
     if "team" in body:
-        award.team_id = body.pop("team").id
+        award.team_id = body.pop("team")
     for field, value in body.items():
         setattr(award, field, value)
     return found(reading.award(award.id), "award")

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from werkzeug.exceptions import NotFound
 
+import reading
 from api import Blueprint
 from authentication import principal
 from database import db, now
 from models import Callback, Delivery, EventType
 from permissions import Action
+from reading import Record
 from schemas import CallbackSchema, CallbacksSchema, ErrorSchema, NewCallback
 
 blp = Blueprint("callbacks", __name__, description="Where an app wants to be told of events")
@@ -19,29 +21,31 @@ blp = Blueprint("callbacks", __name__, description="Where an app wants to be tol
 @blp.arguments(NewCallback)
 @blp.response(200, CallbackSchema)
 @blp.requires(Action.MANAGE_CALLBACKS)
-def put_callback(event: EventType, body: dict[str, Any]) -> Callback:
+def put_callback(event: EventType, body: dict[str, Any]) -> Record:
     """Register where to send the events of a type, in place of what was registered before.
 
     A callback that is registered again keeps its id and what waits for it, which goes to the new
     URL with the next event.
     """
-    callback = _callback(event)
-    if callback is None:
-        callback = Callback(app_id=principal().credential.id, event=event.value)
+    registered = reading.callback(principal().app_id, event)
+    if registered is None:
+        callback = Callback(app_id=principal().app_id, event=event.value)
         db.session.add(callback)
+    else:
+        callback = db.session.get_one(Callback, registered["id"])
     callback.url, callback.secret = body["url"], body["secret"]
     callback.registered_at, callback.resting_until, callback.failures = now(), None, 0
     db.session.flush()
     waiting = update(Delivery).where(Delivery.callback_id == callback.id)
     db.session.execute(waiting.values(retry_at=None))
-    return callback
+    return _registered(event)
 
 
 @blp.route("/callback/<event>")
 @blp.response(200, CallbackSchema)
 @blp.alt_response(404, schema=ErrorSchema, description="No callback is registered for this event")
 @blp.requires(Action.MANAGE_CALLBACKS)
-def view_callback(event: EventType) -> Callback:
+def view_callback(event: EventType) -> Record:
     """View the callback that is registered for a type of event."""
     return _registered(event)
 
@@ -52,7 +56,7 @@ def view_callback(event: EventType) -> Callback:
 @blp.requires(Action.MANAGE_CALLBACKS)
 def delete_callback(event: EventType) -> None:
     """Delete the callback for a type of event, and what waits for it."""
-    db.session.delete(_registered(event))
+    db.session.delete(db.session.get_one(Callback, _registered(event)["id"]))
 
 
 @blp.route("/callbacks")
@@ -60,24 +64,11 @@ def delete_callback(event: EventType) -> None:
 @blp.requires(Action.MANAGE_CALLBACKS)
 def list_callbacks() -> dict[str, Any]:
     """List the URLs of the app's callbacks, by type of event."""
-    rows = db.session.execute(
-        select(Callback.event, Callback.url)
-        .where(Callback.app_id == principal().credential.id)
-        .order_by(Callback.event)
-    )
-    return {"callbacks": {row.event: row.url for row in rows}}
+    return {"callbacks": reading.callbacks(principal().app_id)}
 
 
-def _callback(event: EventType) -> Callback | None:
-    return db.session.scalar(
-        select(Callback).where(
-            Callback.app_id == principal().credential.id, Callback.event == event.value
-        )
-    )
-
-
-def _registered(event: EventType) -> Callback:
-    callback = _callback(event)
+def _registered(event: EventType) -> Record:
+    callback = reading.callback(principal().app_id, event)
     if callback is None:
         raise NotFound(f"This app has no callback for {event.value}.")
     return callback

@@ -5,7 +5,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import ServiceUnavailable
 
 from api import Blueprint
-from database import db
+from database import connection
 from schemas import ErrorSchema, HealthSchema
 
 blp = Blueprint("health", __name__, description="Whether the server works")
@@ -17,7 +17,7 @@ blp = Blueprint("health", __name__, description="Whether the server works")
 def view_health() -> dict[str, str]:
     """Check that the database answers."""
     try:
-        db.session.execute(select(1))
+        connection().execute(select(1))
     except SQLAlchemyError:
         raise ServiceUnavailable("The database does not answer.") from None
     return {"status": "ok"}

@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from database import db, now, transaction
+from database import connection, db, now, transaction
 from models import Account, App, Award, Awardee, Session, Team
 from permissions import Permission
 
@@ -82,7 +82,7 @@ class Community:
         """Give everything that is in the database."""
         with self.app.app_context(), transaction(write=False):
             return {
-                table.name: [tuple(row) for row in db.session.execute(table.select())]
+                table.name: [tuple(row) for row in connection().execute(table.select())]
                 for table in db.metadata.sorted_tables
             }
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from standardwebhooks import Webhook
 
-from database import db, now, transaction
+from database import connection, db, now, transaction
 from delivery import PAUSES
 from models import Account, Callback, Delivery
 from permissions import APP_PERMISSIONS
@@ -161,8 +161,8 @@ def test_pauses_grow(world: World) -> None:
 
     def pause() -> float:
         with world.app.app_context(), transaction(write=False):
-            delivery = db.session.scalars(db.select(Delivery)).one()
-            callback = db.session.scalars(db.select(Callback)).one()
+            delivery = connection().execute(db.select(Delivery)).one()
+            callback = connection().execute(db.select(Callback)).one()
             until = callback.resting_until if world.receiver.server is None else delivery.retry_at
             assert until
             seconds: float = (until - now()).total_seconds()
