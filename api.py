@@ -49,7 +49,16 @@ from delivery import deliver_after_write
 from dumping import dumper
 from events import recorded_some
 from permissions import Action, Target, needs
-from schemas import PATH, ErrorSchema, InvalidSchema, ListOf, Message, Reference, not_found
+from schemas import (
+    PATH,
+    UNKNOWN_FIELD,
+    ErrorSchema,
+    InvalidSchema,
+    ListOf,
+    Message,
+    Reference,
+    not_found,
+)
 
 Found = TypeVar("Found")
 View = Callable[..., Any]
@@ -137,7 +146,8 @@ def _issues(loc: list[str], messages: Any) -> Iterator[Issue]:
     """Make one list of marshmallow's nested messages."""
     if isinstance(messages, dict):
         for key, nested in messages.items():
-            yield from _issues(loc if key == "_schema" else [*loc, str(key)], nested)
+            whole = key == "_schema" and nested != [UNKNOWN_FIELD]
+            yield from _issues(loc if whole else [*loc, str(key)], nested)
     else:
         for message in messages:
             yield _issue(loc, message)
@@ -226,7 +236,7 @@ class Contract:
     arguments: Arguments = dataclasses.field(default_factory=dict)
     prepare: Callable[[Values], None] = lambda _: None
     actions: tuple[Action, ...] | None = None
-    unless: Callable[[Values], bool] = lambda _: False
+    unless: Callable[[set[str]], bool] = lambda _: False
     status: int = 200
     dump: Callable[[Any], Any] | None = None
 
@@ -274,11 +284,12 @@ class Blueprint(flask_smorest.Blueprint):
         return lambda view: _document(view, documenting)
 
     def requires(
-        self, *actions: Action, unless: Callable[[Values], bool] = lambda _: False
+        self, *actions: Action, unless: Callable[[set[str]], bool] = lambda _: False
     ) -> Decorator:
         """Ask for credentials, and for permission to do all of these to what the path names.
 
-        A request whose body meets `unless` may come without credentials, but not with bad ones.
+        If `unless` holds for the names of the body's fields, good or bad, the request may come
+        without credentials, but not with bad ones.
         """
 
         def decorator(view: View) -> View:
@@ -331,8 +342,10 @@ def _endpoint(view: View) -> View:
         values, issues = _load(contract.arguments)
         body = values.get("body", {})
         credentials = None
-        if contract.actions is not None and (has_credentials() or not contract.unless(body)):
-            credentials = read_credentials()
+        if contract.actions is not None:
+            given = {*body, *(issue["loc"][-1] for issue in issues if len(issue["loc"]) > 1)}
+            if has_credentials() or not contract.unless(given):
+                credentials = read_credentials()
         if not issues:
             try:
                 contract.prepare(body)
@@ -371,7 +384,7 @@ def _answer(contract: Contract, result: Any) -> BaseResponse:
         return result
     if contract.dump is None:
         return Response(status=contract.status)
-    body = current_app.json.dumps(contract.dump(result)) + "\n"
+    body = current_app.json.dumps(contract.dump(result), separators=(",", ":")) + "\n"
     return Response(body, contract.status, mimetype="application/json")
 
 

@@ -75,7 +75,10 @@ def read_credentials() -> Credentials:
 
     Raises `Unauthorized` where there are none or they cannot be any.
     """
-    offered = request.authorization
+    try:
+        offered = request.authorization
+    except ValueError:  # characters over 127, which Werkzeug does not expect
+        offered = None
     match = USERNAME.fullmatch((offered and offered.username) or "")
     if not offered or not match or int(match[2]) > MAX_ID:
         raise unauthorized()

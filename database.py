@@ -80,7 +80,11 @@ class Base(DeclarativeBase):
     )
 
 
-db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+db = SQLAlchemy(
+    model_class=Base,
+    session_options={"expire_on_commit": False},
+    engine_options={"hide_parameters": True},  # errors are logged, secrets are not
+)
 migrate = Migrate(render_as_batch=True)
 
 

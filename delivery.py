@@ -34,7 +34,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from config import settings
@@ -130,14 +129,16 @@ def deliver_after_write() -> None:
     try:
         for callback_id in _with_something_due(run):
             _deliver(callback_id, run)
-    except SQLAlchemyError:
+    except Exception:
         current_app.logger.exception("Delivery stopped; what is left goes out later.")
 
 
 def deliver_all(run: Run) -> None:
     """Send all that is due, however long that takes, and forget what is past its retention."""
-    with transaction(write=True, orm=False):
-        forget_old()
+    old = True
+    while old:
+        with transaction(write=True, orm=False):
+            old = forget_old()
     for callback_id in _with_something_due(run):
         while not _deliver(callback_id, run):
             time.sleep(POLL)  # somebody else is at it

@@ -6,6 +6,7 @@ Source: `GET /oauth2/@me` of Discord's API v10, and its image formatting referen
 import math
 import re
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Any
 
 import marshmallow as ma
@@ -22,8 +23,12 @@ from schemas import Discriminator, Name, Number
 
 SECONDS = 10.0
 MAX_ANSWER = 2**18
+AT_ONCE = 16
+"""How many requests may wait for Discord at once: half of the server's threads."""
+
 TOKEN = re.compile(r"[!-~]+")
 LIMITER = MovingWindowRateLimiter(MemoryStorage())
+WAITING = BoundedSemaphore(AT_ONCE)
 
 
 class BadTokenError(Exception):
@@ -68,12 +73,17 @@ def identify(token: str) -> DiscordUser:
     """Ask Discord whose token this is; takes up to 10 seconds, so no transaction may be open.
 
     Raises `BadTokenError`, or an HTTP error: 429 if this client asks too often, 503 if Discord says
-    that we do, 502 if Discord does not answer or not as it should.
+    that we do or too many wait for it, 502 if Discord does not answer or not as it should.
     """
     if not TOKEN.fullmatch(token):
         raise BadTokenError
     _count_request()
-    me = _read(_ask(token))
+    if not WAITING.acquire(blocking=False):
+        raise ServiceUnavailable("Many sign in just now. Try again.", retry_after=2)
+    try:
+        me = _read(_ask(token))
+    finally:
+        WAITING.release()
     client_id = settings().discord_client_id
     if client_id is not None:
         if "application" not in me:

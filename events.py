@@ -64,12 +64,14 @@ def record_team(event: EventType, team_id: int) -> None:
         _enqueue(callbacks, [(team_id, {"team": TeamSchema().dump(reading.team(team_id))})])
 
 
-def forget_old() -> None:
-    """Delete a part of what is past its retention, of the log and of what waits."""
+def forget_old() -> bool:
+    """Delete a part of what is past its retention, of the log and of what waits; say if any was."""
+    forgotten = 0
     for statement, age in zip(
         _FORGET, (settings().event_retention, settings().callback_retention), strict=True
     ):
-        connection().execute(statement, {"moment": now() - age})
+        forgotten += connection().execute(statement, {"moment": now() - age}).rowcount
+    return forgotten > 0
 
 
 def recorded_some() -> bool:

@@ -10,7 +10,7 @@ _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
 wsgi_app = "app:create_app()"
 worker_class = "gthread"
-threads = 8  # a receiver of callbacks may call back while a thread waits for its answer
+threads = 32  # threads wait for Discord and for receivers, who may call back meanwhile
 preload_app = (
     True  # what keeps the app from starting stops the server, not one worker after another
 )

@@ -55,6 +55,7 @@ class _Request(Thread):
                     self.url,
                     timeout=self.seconds,
                     allow_redirects=False,
+                    auth=lambda prepared: prepared,  # keep our header, whatever the URL says
                     stream=True,
                     **self.options,
                 ) as response:
@@ -118,7 +119,10 @@ def fetch(  # noqa: PLR0913 - what a request has
     Redirects are not followed. Raises `UnreachableError`, at the latest after `seconds`.
     """
     request = _Request(method, url, seconds, read, headers=dict(headers), data=data)
-    request.start()
+    try:
+        request.start()
+    except RuntimeError as error:  # the system has no thread to spare
+        raise UnreachableError(str(error)) from None
     request.join(seconds)
     if request.answer:
         return request.answer

@@ -45,6 +45,7 @@ class Message(str):
 
 
 REQUIRED = Message("This field is required.", "missing")
+UNKNOWN_FIELD = Message("This endpoint has no such field.", "unknown_field")
 
 
 def not_found(name: str) -> Message:
@@ -103,6 +104,11 @@ class ListOf(ma.fields.List[Any]):
     """A JSON list."""
 
     default_error_messages = {"required": REQUIRED, "invalid": Message("This must be a list.")}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):  # a null in a list is as invalid as anything else, in its place
+            value = [False if item is None else item for item in value]
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Text(ma.fields.String):
@@ -344,7 +350,7 @@ class Body(ma.Schema):
     """The base of all request bodies: null means not given, an unknown field is an issue."""
 
     error_messages = {
-        "unknown": Message("This endpoint has no such field.", "unknown_field"),
+        "unknown": UNKNOWN_FIELD,
         "type": Message("The body must be a JSON object."),
     }
 

@@ -15,9 +15,7 @@ ID = click.IntRange(1, MAX_ID)
 @events.text_command("list")
 @click.option("--account", type=ID, metavar="ID", help="Only what happened to this account.")
 @click.option("--team", type=ID, metavar="ID", help="Only what happened to, or in, this team.")
-@click.option(
-    "--limit", type=click.IntRange(1), default=1000, show_default=True, help="Only the newest."
-)
+@click.option("--limit", type=ID, default=1000, show_default=True, help="Only the newest.")
 def list_events(account: int | None, team: int | None, limit: int) -> str:
     """List events, the newest last, with times in UTC."""
     statement = select(Event).order_by(Event.id.desc()).limit(limit)

@@ -103,7 +103,7 @@ def ask_discord(body: dict[str, Any]) -> None:
 @blp.route("/account/<account>", methods=["PATCH"])
 @blp.arguments(AccountChanges)
 @blp.response(200, AccountSchema)
-@blp.requires(unless=lambda body: body.keys() == {"discord_token"})
+@blp.requires(unless=lambda given: given == {"discord_token"})
 @blp.prepares(ask_discord)
 def edit_account(account: Account, body: dict[str, Any]) -> Record:
     """Change an account, wholly or not at all.

@@ -51,6 +51,8 @@ def test_bad_credentials(community: Community, client: FlaskClient) -> None:
         "Basic ",
         "Basic !!!",
         "Basic AAA",
+        "Basic \xe9",
+        "\xe9",
         "Bearer " + app_token,
         "Digest username=A1",
         basic(f"{app}{app_token}"),

@@ -96,6 +96,15 @@ def test_values_in_a_list(admin: Caller) -> None:
     assert issues(admin("POST", "/awards/new", body)) == expected
 
 
+def test_null_in_a_list(admin: Caller) -> None:
+    body = {"title": "T", "image_url": "http://x", "team": 1, "accounts": [None, 10, 99, None]}
+    assert issues(admin("POST", "/awards/new", body)) == [
+        ("body accounts 0", "invalid"),
+        ("body accounts 2", "not_found"),
+        ("body accounts 3", "invalid"),
+    ]
+
+
 def test_null_is_not_given(admin: Caller) -> None:
     for path, names in REQUIRED.items():
         method = "PATCH" if path == "/team/1" else "POST"
@@ -106,7 +115,7 @@ def test_null_is_not_given(admin: Caller) -> None:
 
 @pytest.mark.parametrize(("method", "path"), WITH_A_BODY)
 def test_unknown_fields(admin: Caller, method: str, path: str) -> None:
-    for name in ("naem", "", "\ud800", "created_at", "name "):
+    for name in ("naem", "", "\ud800", "created_at", "name ", "_schema"):
         for value in (1, None):
             assert (f"body {name}", "unknown_field") in issues(admin(method, path, {name: value}))
 

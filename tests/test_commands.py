@@ -123,6 +123,10 @@ def test_prune(run: Run, community: Community, client: FlaskClient) -> None:
     assert len(community.dump()["sessions"]) == 1
 
 
+def test_a_limit_that_is_too_large(run: Run) -> None:
+    failed(run("events", "list", "--limit", "9" * 20), 2)
+
+
 def test_every_command_has_help(app: Flask) -> None:
     for group in app.cli.commands.values():
         if group.name in {"apps", "accounts", "sessions"}:

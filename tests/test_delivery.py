@@ -348,6 +348,14 @@ def test_the_host_s_proxies_and_netrc_are_not_used(
     assert world.heard() == [(10, world.teams[0])]
 
 
+def test_a_url_with_a_password_does_not_replace_the_secret(world: World) -> None:
+    url = world.receiver.url.replace("//", "//user:password@") + "/"
+    assert world.bot("PUT", UPDATE, {"url": url, "secret": SECRET}).status_code == 200
+    world.account(10)
+    world.move(10)  # the receiver checks the Authorization header
+    assert world.heard() == [(10, world.teams[0])]
+
+
 def test_a_lease_of_a_dead_process_does_not_hold(world: World) -> None:
     world.account(10), world.account(11)
     for lease, held in ((f"{socket.gethostname()}:1:x", True), (f"elsewhere:{2**22}:x", True)):

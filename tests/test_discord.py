@@ -143,6 +143,9 @@ def test_bad_tokens(anybody: Caller, bad_tokens: list[str]) -> None:
     bodies = [{"token": value} for value in VALUES]
     for body in bodies:
         assert {loc for loc, _ in issues(anybody("POST", "/auth/discord", body))} == {"body token"}
+        changes = {"discord_token": body["token"]}
+        expected = 401 if body["token"] is None else 422
+        assert anybody("PATCH", f"/account/{ANN}", changes).status_code == expected
     assert community.dump() == before
 
 
@@ -205,6 +208,24 @@ def test_nobody_waits_while_discord_is_waited_for(
         assert not waiting.done()
         assert refusal(waiting.result()) == 502
     assert time.monotonic() - before < 1.5
+
+
+def test_few_may_wait_for_discord_at_once(
+    make: Callable[..., Flask], discord: Discord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that there are always threads left for everybody else."""
+    monkeypatch.setattr(discord_api, "SECONDS", 1.0)
+    app = make()
+    discord.replies["slow"] = "hang"
+
+    def log_in(_: int) -> int:
+        return app.test_client().post("/auth/discord", json={"token": "slow"}).status_code
+
+    with ThreadPoolExecutor(discord_api.AT_ONCE + 5) as pool:
+        statuses = sorted(pool.map(log_in, range(discord_api.AT_ONCE + 5)))
+    assert statuses == [502] * discord_api.AT_ONCE + [503] * 5
+    discord.member(ANN, "good")
+    assert app.test_client().post("/auth/discord", json={"token": "good"}).status_code == 200
 
 
 def test_patch(anybody: Caller, discord: Discord) -> None:
