@@ -4,6 +4,7 @@ import sys
 from datetime import datetime
 
 import click
+from flask import current_app
 from sqlalchemy import func, select
 
 import database
@@ -56,8 +57,11 @@ def list_callbacks() -> str:
 def deliver(context: click.Context, everything: bool) -> None:
     """Send all that is due; exit status 1 if something is still waiting then."""
     database.require_current_schema()
+    on_terminal = sys.stderr.isatty()
+    if on_terminal:
+        current_app.logger.setLevel("WARNING")  # the bar shows each delivery
     with click.progressbar(
-        length=count_waiting(), label="Delivering", hidden=not sys.stderr.isatty(), file=sys.stderr
+        length=count_waiting(), label="Delivering", hidden=not on_terminal, file=sys.stderr
     ) as bar:
         deliver_all(Run(everything=everything, on_delivered=lambda: bar.update(1)))
     if waiting := count_waiting():
