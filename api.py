@@ -343,8 +343,8 @@ def _endpoint(view: View) -> View:
         body = values.get("body", {})
         credentials = None
         if contract.actions is not None:
-            given = {*body, *(issue["loc"][-1] for issue in issues if len(issue["loc"]) > 1)}
-            if has_credentials() or not contract.unless(given):
+            bad = {loc[1] for loc in (issue["loc"] for issue in issues) if loc[:-1] == ["body"]}
+            if has_credentials() or not contract.unless({*body, *bad}):
                 credentials = read_credentials()
         if not issues:
             try:

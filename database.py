@@ -113,16 +113,16 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def transaction(*, write: bool, orm: bool | None = None) -> Iterator[None]:
+def transaction(*, write: bool, orm: bool = True) -> Iterator[None]:
     """Run the block in one transaction: committed at its end, rolled back by any exception.
 
     A write waits for its turn before its first statement, so that what it reads is what it changes.
-    With `orm`, which only a write has unless it says otherwise, the block may use `db.session`;
-    without, `connection()` only, which costs less.
+    A write may use `db.session` unless it is without `orm`; all others have `connection()` only,
+    which costs less.
     """
     options = {"write": write}
     with _TURNS[write]:
-        if write if orm is None else orm:
+        if write and orm:
             with db.session.begin():
                 db.session.connection(execution_options=options)
                 yield

@@ -16,9 +16,13 @@ import reading
 from authentication import principal
 from config import settings
 from database import batches, connection, now
+from dumping import dumper
 from models import Callback, Delivery, Event, EventType
 from reading import Record
 from schemas import AccountSchema, AwardSchema, TeamSchema
+
+_dump_account, _dump_team = dumper(AccountSchema()), dumper(TeamSchema())
+_dump_award = dumper(AwardSchema())
 
 _LISTENERS = select(Callback.id).where(Callback.event == bindparam("event"))
 
@@ -61,7 +65,7 @@ def record_team(event: EventType, team_id: int) -> None:
     callbacks = _callbacks(event)
     _log(event, None, [{"team_id": team_id}])
     if callbacks:
-        _enqueue(callbacks, [(team_id, {"team": TeamSchema().dump(reading.team(team_id))})])
+        _enqueue(callbacks, [(team_id, {"team": _dump_team(reading.team(team_id))})])
 
 
 def forget_old() -> bool:
@@ -84,11 +88,11 @@ def _callbacks(event: EventType) -> list[int]:
 
 
 def _account_body(event: EventType, account: Record, award: Record | None) -> dict[str, Any]:
-    shown = AccountSchema().dump(account)
+    shown = _dump_account(account)
     if event is EventType.ACCOUNT_TEAM_UPDATE:
         return {"account": shown, "team": shown["team"]}
     if award is not None:
-        return {"award": AwardSchema().dump(award), "account": shown}
+        return {"award": _dump_award(award), "account": shown}
     return {"account": shown}
 
 

@@ -37,24 +37,20 @@ class position(FunctionElement[int]):  # noqa: N801 - the name of an SQL functio
 
 @compiles(award_list)
 @compiles(position)
-def _on_sqlite(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+def _spell(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    """Write one of these functions as the database has it."""
+    find, collect = _SPELLINGS[compiler.dialect.name]
     arguments = [compiler.process(argument, **options) for argument in element.clauses]
     if isinstance(element, position):
-        return f"instr({', '.join(arguments)})"
+        return f"{find}({', '.join(arguments)})"
     named = ", ".join(f"'{name}', {it}" for name, it in zip(_AWARD, arguments, strict=True))
-    return f"json_group_array(json_object({named}))"
+    return collect.format(named)
 
 
-@compiles(award_list, "postgresql")
-@compiles(position, "postgresql")
-def _on_postgresql(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
-    arguments = [compiler.process(argument, **options) for argument in element.clauses]
-    if isinstance(element, position):
-        return f"strpos({', '.join(arguments)})"
-    named = ", ".join(f"'{name}', {it}" for name, it in zip(_AWARD, arguments, strict=True))
-    return f"coalesce(json_agg(json_build_object({named})), '[]')"
-
-
+_SPELLINGS = {
+    "sqlite": ("instr", "json_group_array(json_object({}))"),
+    "postgresql": ("strpos", "coalesce(json_agg(json_build_object({})), '[]')"),
+}
 _AWARD = ("id", "title", "image_url")
 _Member, _Given = aliased(Account), aliased(Award)
 _GIVEN = select(award_list(_Given.id, _Given.title, _Given.image_url))

@@ -136,6 +136,9 @@ def test_bad_tokens(anybody: Caller, bad_tokens: list[str]) -> None:
         found = issues(anybody("PATCH", f"/account/{ANN}", changes))
         assert found == [("body discord_token", "invalid")]
         assert token not in response.text
+    for token in ("unknown", ""):
+        nowhere = issues(anybody("PATCH", "/account/x", {"discord_token": token}))
+        assert ("path account", "not_found") in nowhere
     assert issues(anybody("PATCH", "/account/5", {"discord_token": "unknown"})) == [
         ("body discord_token", "invalid"),
         ("path account", "not_found"),
