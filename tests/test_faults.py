@@ -76,3 +76,20 @@ def test_a_fault_of_our_own(
     assert refusal(response) == 500
     assert "ZeroDivision" not in response.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_traceback_holds_no_secret(
+    make_app: Callable[..., Flask], database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    bot = Community(app).bot(APP_PERMISSIONS)
+    other = sqlite3.connect(database)
+    other.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON callbacks BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    other.close()
+    body = {"url": "http://x", "secret": "sesame"}
+    response = app.test_client().put("/callback/team_create", json=body, auth=bot)
+    assert refusal(response) == 500
+    assert "Traceback" in caplog.text
+    assert "sesame" not in caplog.text + response.text
