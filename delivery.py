@@ -3,7 +3,8 @@
 Who sends a callback's deliveries holds its lease, a mark in its row. One short transaction stores
 how a sending went and picks what comes next; none is open, and nothing is locked, while a receiver
 is waited for. The transaction that finds nothing more to send gives the lease back, so whatever is
-committed later finds the lease free, and whatever was committed earlier is sent.
+committed later finds the lease free, and whatever was committed earlier is sent. None of these
+transactions waits for the disk: if a power cut undoes one, a delivery is made once more.
 
 A receiver that answers, but not with 2xx, refuses: that delivery pauses, and those behind it about
 the same account or team wait for it. One that does not answer rests as a whole.
@@ -137,7 +138,7 @@ def deliver_all(run: Run) -> None:
     """Send all that is due, however long that takes, and forget what is past its retention."""
     old = True
     while old:
-        with transaction(write=True, orm=False):
+        with transaction(write=True):
             old = forget_old()
     for callback_id in _with_something_due(run):
         while not _deliver(callback_id, run):
@@ -198,7 +199,7 @@ def _is_past(column: InstrumentedAttribute[datetime | None], moment: str) -> Col
 def _deliver(callback_id: int, run: Run) -> bool:
     """Send what one callback has due; say whether that was ours to do."""
     lease = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
-    with transaction(write=True, orm=False):
+    with transaction(write=True, durable=False):
         callback = _read(callback_id)
         if callback is None:
             return True
@@ -208,7 +209,7 @@ def _deliver(callback_id: int, run: Run) -> bool:
         message = None if resting and not run.everything else _next(callback, lease, run)
     while message:
         result = _send(message)
-        with transaction(write=True, orm=False):
+        with transaction(write=True, durable=False):
             callback = _read(callback_id)
             if callback is not None:
                 _store(callback, message, result)

@@ -9,6 +9,7 @@ yet it will not send any more.
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from socket import SHUT_RDWR
 from threading import Thread, current_thread
 from typing import Any
@@ -46,21 +47,17 @@ class _Request(Thread):
 
     def run(self) -> None:
         try:
-            with Session() as session:
-                session.trust_env = False  # no proxies and no .netrc of the host
-                session.mount("http://", _Adapter())
-                session.mount("https://", _Adapter())
-                with session.request(
-                    self.method,
-                    self.url,
-                    timeout=self.seconds,
-                    allow_redirects=False,
-                    auth=lambda prepared: prepared,  # keep our header, whatever the URL says
-                    stream=True,
-                    **self.options,
-                ) as response:
-                    body = response.raw.read(self.read, decode_content=True) if self.read else b""
-                    self.answer = Answer(response.status_code, response.headers, body)
+            with _session.request(
+                self.method,
+                self.url,
+                timeout=self.seconds,
+                allow_redirects=False,
+                auth=lambda prepared: prepared,  # keep our header, whatever the URL says
+                stream=True,
+                **self.options,
+            ) as response:
+                body = response.raw.read(self.read, decode_content=True) if self.read else b""
+                self.answer = Answer(response.status_code, response.headers, body)
         except Exception as error:  # noqa: BLE001 - any is told to the one who waits
             self.error = error
 
@@ -103,6 +100,20 @@ class _Adapter(HTTPAdapter):
         """Use connections that can be abandoned."""
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+
+def _make_session() -> Session:
+    """Make the session of all requests, which remembers nothing from one to the next."""
+    session = Session()
+    session.trust_env = False  # no proxies and no .netrc of the host
+    session.headers["Connection"] = "close"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.mount("http://", _Adapter())
+    session.mount("https://", _Adapter())
+    return session
+
+
+_session = _make_session()
 
 
 def fetch(  # noqa: PLR0913 - what a request has

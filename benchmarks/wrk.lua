@@ -3,11 +3,11 @@ wrk.method = os.getenv("METHOD")
 wrk.headers["Authorization"] = os.getenv("AUTHORIZATION")
 wrk.body = os.getenv("BODY")
 
-if wrk.body == "TEAM" then
-  local turn = 0
+local turn = 0
+if wrk.body:find("{turn}", 1, true) then
   function request()
     turn = turn + 1
-    return wrk.format(nil, nil, nil, '{"team": ' .. turn % 2 + 1 .. '}')
+    return wrk.format(nil, nil, nil, (wrk.body:gsub("{turn}", turn % 2 + 1)))
   end
 end
 

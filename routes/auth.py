@@ -14,6 +14,7 @@ from authentication import Principal, principal
 from config import settings
 from database import connection, db, now
 from discord_api import BadTokenError, DiscordUser, identify
+from dumping import dumper
 from events import record_accounts
 from models import Account, App, EventType, Session, digest, new_token
 from permissions import Action
@@ -28,6 +29,10 @@ from schemas import (
 )
 
 blp = Blueprint("auth", __name__, description="Credentials, and who one is")
+
+_dump_app, _dump_account = dumper(AppSchema()), dumper(AccountSchema())
+_dump_session = dumper(SessionSchema())
+_START = insert(Session).returning(Session.id)
 
 
 def ask_discord(body: dict[str, Any]) -> None:
@@ -86,9 +91,9 @@ def reset_token() -> Response:
     caller = principal()
     if caller.session_id is not None:
         session = db.session.get_one(Session, caller.session_id)
-        return jsonify(SessionSchema().dump(renew_session(session)))
+        return jsonify(_dump_session(renew_session(session)))
     password = db.session.get_one(App, caller.app_id).renew_token()
-    return jsonify(AppSchema().dump(app_record(caller) | {"password": password}))
+    return jsonify(_dump_app(app_record(caller) | {"password": password}))
 
 
 @blp.route("/auth/me")
@@ -98,8 +103,8 @@ def view_self() -> Response:
     """View the app, or the account, that this request's credentials belong to."""
     caller = principal()
     if caller.account_id is None:
-        return jsonify(AppSchema().dump(app_record(caller)))
-    return jsonify(AccountSchema().dump(reading.account(caller.account_id)))
+        return jsonify(_dump_app(app_record(caller)))
+    return jsonify(_dump_account(reading.account(caller.account_id)))
 
 
 def start_session(account_id: int) -> Record:
@@ -111,7 +116,7 @@ def start_session(account_id: int) -> Record:
         "created_at": now(),
         "expires_at": expires_at,
     }
-    session_id = connection().scalar(insert(Session).returning(Session.id), values)
+    session_id = connection().scalar(_START, values)
     return {"username": f"S{session_id}", "password": token, "expires_at": expires_at}
 
 

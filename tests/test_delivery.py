@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import Connection, event
 from standardwebhooks import Webhook
 
 from database import connection, db, now, transaction
@@ -104,6 +105,22 @@ def test_delivered_before_the_answer(world: World) -> None:
     headers, _ = world.receiver.attempts[0]
     assert set(headers) >= {"webhook-id", "webhook-timestamp", "webhook-signature"}
     assert "cookie" not in headers
+
+
+def test_only_the_change_waits_for_the_disk(world: World) -> None:
+    world.account(10)
+    levels = []
+
+    def note(connection: Connection) -> None:
+        if connection.get_execution_options()["write"]:
+            levels.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+
+    with world.app.app_context():
+        event.listen(db.engine, "commit", note)
+    world.bot("PATCH", "/account/10", {"team": world.teams[0]})
+    world.bot("PATCH", "/account/10", {"team": 0})
+    full, normal = 2, 1
+    assert levels == [full, normal, normal] * 2  # the change, the lease, the result
 
 
 @pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "down"])
