@@ -7,9 +7,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import database
+import middleware
 from api import Api
 from config import VERSION, Settings
-from routes import BLUEPRINTS
+from routes import BLUEPRINTS, pages
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -30,16 +31,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     app.url_map.merge_slashes = False  # a path is taken as it is, never redirected
     app.logger.setLevel(settings.log_level)
+
+    middleware.init_app(app)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
-
     database.init_app(app)
     if settings.allowed_origins:
-        CORS(app, origins=settings.allowed_origins)
+        CORS(app, origins=settings.allowed_origins, expose_headers=[middleware.REQUEST_ID])
     api = Api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
+    app.register_blueprint(pages.blp)
     commands.init_app(app)
 
     command = click.get_current_context(silent=True)

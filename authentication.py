@@ -107,6 +107,7 @@ def authenticate(credentials: Credentials) -> None:
             team_id=row.team_id,
             session_id=row.id,
         )
+    request.environ["REMOTE_USER"] = g.principal.label
 
 
 def principal() -> Principal:

@@ -285,6 +285,7 @@ def _send(message: Message) -> Result:
         "webhook-signature": sign(message.secret, message.webhook_id, timestamp, message.body),
     }
     seconds = settings().callback_timeout.total_seconds()
+    begun_at = time.perf_counter()
     try:
         answer = fetch("POST", message.url, headers=headers, data=message.body, seconds=seconds)
     except UnreachableError as error:
@@ -293,7 +294,11 @@ def _send(message: Message) -> Result:
         accepted = 200 <= answer.status < 300
         result = Result() if accepted else Result(f"answered with status {answer.status}")
     current_app.logger.info(
-        "delivery %s callback %d: %s", message.webhook_id, message.callback_id, result.error or "ok"
+        "delivery %s callback %d: %s, %.1f ms",
+        message.webhook_id,
+        message.callback_id,
+        result.error or "ok",
+        (time.perf_counter() - begun_at) * 1000,
     )
     return result
 

@@ -1,0 +1,69 @@
+"""What every request gets: an id, one line in the log, and headers that keep browsers careful."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from logging import Formatter, LogRecord
+from typing import Any
+from uuid import uuid4
+
+from flask import Flask, has_request_context, request
+from flask.logging import default_handler
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+REQUEST_ID = "X-Request-ID"
+"""The header that names a request: as the client or the proxy did, or by a name made here."""
+
+_GOOD_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+_UNPRINTABLE = re.compile(r"[^!-~]")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def init_app(app: Flask) -> None:
+    """Name and log each request of the app, and guard each response."""
+    default_handler.addFilter(_add_request_id)
+    default_handler.setFormatter(
+        Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s")
+    )
+    inner = app.wsgi_app
+
+    def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        begun_at = time.perf_counter()
+        offered = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = offered if _GOOD_ID.fullmatch(offered) else uuid4().hex[:16]
+        environ["laurels.request_id"] = request_id
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            # The query is left out of the log, since people write there what they should not.
+            app.logger.info(
+                "%s %s %s, %.1f ms, %s at %s",
+                environ["REQUEST_METHOD"],
+                _UNPRINTABLE.sub("?", environ["PATH_INFO"]),
+                status[:3],
+                (time.perf_counter() - begun_at) * 1000,
+                environ.get("REMOTE_USER", "nobody"),
+                environ.get("REMOTE_ADDR"),
+                extra={"request_id": request_id},
+            )
+            given = dict(headers)
+            guards = ((name, value) for name, value in _HEADERS.items() if name not in given)
+            return start_response(status, [*headers, (REQUEST_ID, request_id), *guards], *exc_info)
+
+        return inner(environ, start)
+
+    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+
+
+def _add_request_id(record: LogRecord) -> bool:
+    if not hasattr(record, "request_id"):
+        within = has_request_context()
+        record.request_id = request.environ["laurels.request_id"] if within else "-"
+    return True

@@ -1,0 +1,48 @@
+"""Pages for people: what this server is, and the API to read and try out."""
+
+from importlib.resources import files
+
+from flask import Blueprint, Response, send_from_directory
+
+from config import ROOT
+
+SWAGGER_UI = str(files("flask_swagger_ui") / "dist")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What a page may load and do: nothing from elsewhere, and no script or style in its own text."""
+
+blp = Blueprint("pages", __name__)
+
+
+@blp.route("/")
+def index() -> Response:
+    """Say what this server is."""
+    return send_from_directory(ROOT / "pages", "index.html")
+
+
+@blp.route("/docs")
+def docs() -> Response:
+    """Show the API's documentation, to read and try out."""
+    return send_from_directory(ROOT / "pages", "docs.html")
+
+
+@blp.route("/pages/<path:name>")
+def page_file(name: str) -> Response:
+    """Give a file that the pages use."""
+    return send_from_directory(ROOT / "pages", name)
+
+
+@blp.route("/pages/swagger-ui/<path:name>")
+def swagger_ui_file(name: str) -> Response:
+    """Give a file of Swagger UI."""
+    return send_from_directory(SWAGGER_UI, name)
+
+
+@blp.after_request
+def guard(response: Response) -> Response:
+    """Let the pages use their own scripts and styles, and browsers keep them for a while."""
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cache-Control"] = "no-cache"
+    return response
