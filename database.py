@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -146,16 +148,40 @@ def connection() -> Connection:
 
 def require_current_schema() -> None:
     """End the program, with one line that says what to do, if the database is not up to date."""
-    script = ScriptDirectory(current_app.extensions["migrate"].directory)
     try:
         with db.engine.connect() as checked:
-            heads = MigrationContext.configure(checked).get_current_heads()
+            current = has_current_schema(checked)
     except DBAPIError as error:
         raise SystemExit(f"The database cannot be used: {error.orig}.") from None
     finally:
         db.engine.dispose()  # no connection may cross the fork into a worker
-    if set(heads) != set(script.get_heads()):
+    if not current:
         raise SystemExit("The database is not up to date. Run `flask db upgrade` first.")
+
+
+def has_current_schema(checked: Connection) -> bool:
+    """Say whether all migrations, and no others, were run on a database."""
+    script = ScriptDirectory(current_app.extensions["migrate"].directory)
+    heads = MigrationContext.configure(checked).get_current_heads()
+    return set(heads) == set(script.get_heads())
+
+
+def file() -> Path | None:
+    """Give the file that the database is, or is to be, in; None if it is not SQLite."""
+    url = db.engine.url
+    if db.engine.dialect.name != "sqlite" or url.database is None:
+        return None
+    return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
+
+
+def sqlite_faults(checked: sqlite3.Connection) -> str:
+    """Say in a few words what is wrong inside a SQLite file; nothing if it is whole."""
+    faults = [" ".join(text.split()) for (text,) in checked.execute("PRAGMA integrity_check(3)")]
+    faults += [
+        f"row {row} of {table} refers to a row of {parent} that is not there"
+        for table, row, parent, _ in checked.execute("PRAGMA foreign_key_check")
+    ]
+    return "; ".join(fault for fault in faults[:4] if fault != "ok")
 
 
 def batches(items: Iterable[Item]) -> Iterator[list[Item]]:

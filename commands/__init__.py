@@ -1,12 +1,21 @@
-"""The command line: one file for each group of commands."""
+"""The command line: one file for each group of commands, or command."""
 
+import click
 from flask import Flask
 
-from commands import accounts, apps, callbacks, events, sessions
+from commands import accounts, apps, backup, callbacks, events, sessions
+
+COMMANDS: tuple[click.Command, ...] = (
+    apps.apps,
+    accounts.accounts,
+    sessions.sessions,
+    callbacks.callbacks,
+    events.events,
+    backup.backup,
+)
 
 
 def init_app(app: Flask) -> None:
     """Add the commands to the app."""
-    groups = (apps.apps, accounts.accounts, sessions.sessions, callbacks.callbacks, events.events)
-    for group in groups:
-        app.cli.add_command(group)
+    for command in COMMANDS:
+        app.cli.add_command(command)
