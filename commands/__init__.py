@@ -3,7 +3,7 @@
 import click
 from flask import Flask
 
-from commands import accounts, apps, backup, callbacks, events, sessions
+from commands import accounts, apps, backup, callbacks, events, export, sessions
 
 COMMANDS: tuple[click.Command, ...] = (
     apps.apps,
@@ -12,6 +12,7 @@ COMMANDS: tuple[click.Command, ...] = (
     callbacks.callbacks,
     events.events,
     backup.backup,
+    export.export,
 )
 
 

@@ -15,6 +15,7 @@ import requests
 from flask import Flask
 
 from commands import COMMANDS
+from commands.export import TABLES
 from config import Settings
 from models import EventType
 from permissions import Permission
@@ -159,6 +160,8 @@ def test_every_event_and_command_is_documented() -> None:
         subcommands = command.commands.values() if isinstance(command, click.Group) else []
         for name in [f"{command.name} {sub.name}" for sub in subcommands] or [f"{command.name}"]:
             assert f"flask {name}" in README + API + CALLBACKS
+    for table in TABLES:
+        assert f"flask export {table}" in README
 
 
 def test_every_setting_is_documented() -> None:
