@@ -3,7 +3,7 @@
 import click
 from flask import Flask
 
-from commands import accounts, apps, backup, callbacks, events, export, sessions
+from commands import accounts, apps, backup, callbacks, doctor, events, export, sessions
 
 COMMANDS: tuple[click.Command, ...] = (
     apps.apps,
@@ -13,6 +13,7 @@ COMMANDS: tuple[click.Command, ...] = (
     events.events,
     backup.backup,
     export.export,
+    doctor.doctor,
 )
 
 
