@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from environs import Env, EnvError
 from flask import current_app
 from limits import parse
-from sqlalchemy import make_url
+from sqlalchemy import create_engine
 from sqlalchemy.exc import ArgumentError
 
 VERSION = "1.0.0"
@@ -63,7 +63,8 @@ class Settings:
                 env.str,
                 "DATABASE_URL",
                 cls.database_url,
-                "the address of a database, such as sqlite:////srv/laurels/laurels.sqlite3",
+                "the address of a database whose driver is installed, such as "
+                "sqlite:////srv/laurels/laurels.sqlite3",
                 _is_database,
             ),
             signups_open=_read(env.bool, "SIGNUPS_OPEN", cls.signups_open, "true or false"),
@@ -132,8 +133,8 @@ def _is_duration(value: timedelta) -> bool:
 
 def _is_database(value: str) -> bool:
     try:
-        return make_url(value).database not in {None, "", ":memory:"}
-    except ArgumentError:
+        return create_engine(value).url.database not in {None, "", ":memory:"}
+    except (ArgumentError, ImportError, ValueError):  # of the address, its driver, its options
         return False
 
 

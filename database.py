@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import flask_sqlalchemy.session
 from flask import Flask, g
@@ -22,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     TypeDecorator,
     event,
+    inspect,
     text,
 )
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -168,15 +171,39 @@ def require_current_schema() -> None:
     """End the program, with one line that says what to do, if the database is not up to date."""
     try:
         with db.engine.connect() as checked:
-            found = checked.scalar(text("SELECT version_num FROM alembic_version"))
+            current = has_current_schema(checked)
     except DBAPIError as error:
-        if "alembic_version" not in str(error.orig):
-            raise SystemExit(f"The database cannot be used: {error.orig}.") from None
-        found = None
+        raise SystemExit(f"The database cannot be used: {error.orig}.") from None
     finally:
         db.engine.dispose()  # no connection may cross the fork into a worker
-    if found != current_schema():
+    if not current:
         raise SystemExit("The database is not up to date. Run `flask db upgrade` first.")
+
+
+def has_current_schema(checked: Connection) -> bool:
+    """Say whether all migrations, and no others, were run on a database."""
+    if not inspect(checked).has_table("alembic_version"):
+        return False
+    found: str | None = checked.scalar(text("SELECT version_num FROM alembic_version"))
+    return found == current_schema()
+
+
+def file() -> Path | None:
+    """Give the file that the database is, or is to be, in; None if it is not SQLite."""
+    url = db.engine.url
+    if db.engine.dialect.name != "sqlite" or url.database is None:
+        return None
+    return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
+
+
+def sqlite_faults(checked: sqlite3.Connection) -> str:
+    """Say in a few words what is wrong inside a SQLite file; nothing if it is whole."""
+    faults = [" ".join(text.split()) for (text,) in checked.execute("PRAGMA integrity_check(3)")]
+    faults += [
+        f"row {row} of {table} refers to a row of {parent} that is not there"
+        for table, row, parent, _ in checked.execute("PRAGMA foreign_key_check")
+    ]
+    return "; ".join(fault for fault in faults[:4] if fault != "ok")
 
 
 def batches(items: Iterable[Item]) -> Iterator[list[Item]]:

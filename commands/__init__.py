@@ -1,17 +1,27 @@
-"""The command line: one file for each group of commands."""
+"""The command line: one file for each group of commands, or command."""
 
 import click
 from flask import Flask
 
-from commands import accounts, apps, callbacks, events, sessions
+from commands import accounts, apps, backup, callbacks, doctor, events, export, sessions
 from database import db
+
+COMMANDS: tuple[click.Command, ...] = (
+    apps.apps,
+    accounts.accounts,
+    sessions.sessions,
+    callbacks.callbacks,
+    events.events,
+    backup.backup,
+    export.export,
+    doctor.doctor,
+)
 
 
 def init_app(app: Flask) -> None:
     """Add the commands to the app."""
-    groups = (apps.apps, accounts.accounts, sessions.sessions, callbacks.callbacks, events.events)
-    for group in groups:
-        app.cli.add_command(group)
+    for command in COMMANDS:
+        app.cli.add_command(command)
     if click.get_current_context(silent=True):
         from flask_migrate import Migrate  # noqa: PLC0415 - Alembic takes 11 MiB, no server needs it
 

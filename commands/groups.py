@@ -1,6 +1,7 @@
 """What all command groups share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -21,11 +22,8 @@ class Commands(AppGroup):
             @wraps(function)
             def run(*values: Any, **options: Any) -> None:
                 database.require_current_schema()
-                try:
-                    with database.transaction(write=True):
-                        text = function(*values, **options)
-                except DBAPIError as error:
-                    raise click.ClickException(f"The database says: {error.orig}.") from None
+                with database_errors(), database.transaction(write=True):
+                    text = function(*values, **options)
                 if text:
                     click.echo(text)
 
@@ -33,6 +31,15 @@ class Commands(AppGroup):
             return command
 
         return decorator
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """End the command with one line if the database refuses something in the block."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise click.ClickException(f"The database says: {error.orig}.") from None
 
 
 def table(*rows: tuple[object, ...]) -> str:

@@ -1,0 +1,114 @@
+"""`flask export`: accounts, teams and awards for a spreadsheet."""
+
+import csv
+import sys
+import unicodedata
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, TextIO
+
+import click
+from flask.cli import with_appcontext
+from sqlalchemy import Select, String, cast, func, select
+
+import database
+from commands.groups import database_errors
+from database import connection, transaction
+from models import Account, Award, Awardee, Team
+from permissions import Permission
+
+_MEMBERS = select(func.count()).where(Account.team_id == Team.id).scalar_subquery()
+TABLES: dict[str, Select[*tuple[Any, ...]]] = {
+    "accounts": select(
+        cast(Account.id, String).label("id"),
+        Account.name,
+        Account.discriminator,
+        cast(Account.team_id, String).label("team_id"),
+        Team.name.label("team"),
+        Account.permissions,
+        Account.avatar_url,
+        Account.created_at,
+    )
+    .outerjoin(Team, Team.id == Account.team_id)
+    .order_by(Account.id),
+    "teams": select(
+        cast(Team.id, String).label("id"), Team.name, _MEMBERS.label("members"), Team.created_at
+    ).order_by(Team.id),
+    "awards": select(
+        cast(Award.id, String).label("id"),
+        Award.title,
+        Award.image_url,
+        cast(Award.team_id, String).label("team_id"),
+        Team.name.label("team"),
+        cast(Awardee.account_id, String).label("account_id"),
+        Account.name.label("account"),
+    )
+    .outerjoin(Team, Team.id == Award.team_id)
+    .outerjoin(Awardee, Awardee.award_id == Award.id)
+    .outerjoin(Account, Account.id == Awardee.account_id)
+    .order_by(Award.id, Awardee.account_id),
+}
+"""What can be written, and its columns; ids as text."""
+
+ROWS_AT_ONCE = 500
+
+
+@click.command("export")
+@click.argument("what", type=click.Choice(list(TABLES)))
+@with_appcontext
+def export(what: str) -> None:
+    """Write all accounts, teams or awards as CSV in UTF-8, as they are at one moment.
+
+    An award has a row for each account that has it. Text, such as ids, is in quotes; times are UTC;
+    text that a spreadsheet could take for a formula has an apostrophe before it.
+    """
+    database.require_current_schema()
+    try:
+        with (
+            open(  # in UTF-8, whatever the terminal has
+                sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False
+            ) as stream,
+            database_errors(),
+            transaction(write=False),
+        ):
+            write(what, stream)
+    except BrokenPipeError:
+        raise  # click ends the program quietly
+    except OSError as error:
+        raise click.ClickException(
+            f"The table is not complete: {error.strerror}. Write it to another place."
+        ) from None
+
+
+def write(what: str, stream: TextIO) -> None:
+    """Write a table with its headings, holding only a part of it at a time."""
+    statement = TABLES[what]
+    writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(column.name for column in statement.selected_columns)
+    writer.writerows(_rows(statement))
+
+
+def _rows(statement: Select[*tuple[Any, ...]]) -> Iterator[list[str | int]]:
+    for row in connection().execute(statement.execution_options(yield_per=ROWS_AT_ONCE)):
+        yield [_cell(name, value) for name, value in row._mapping.items()]  # noqa: SLF001 - public
+
+
+def _cell(name: str, value: Any) -> str | int:
+    if name == "members":
+        return int(value)
+    if name == "permissions":
+        return ", ".join(permission.label for permission in Permission(value))
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return ";".join(map(_harmless, (value or "").split(";")))  # some spreadsheets split there
+
+
+def _harmless(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet could take for a formula.
+
+    That is what begins with one of `=+-@`, perhaps in another width or behind something invisible,
+    or with a tab or an end of line.
+    """
+    visible = (letter for letter in unicodedata.normalize("NFKC", text) if letter.isprintable())
+    first = next((letter for letter in visible if letter != " "), "")
+    return f"'{text}" if first in set("=+-@") or text[:1] in set("\t\r\n") else text
