@@ -9,6 +9,7 @@ import commands
 import database
 import middleware
 from api import Api
+from commands.doctor import log_start
 from config import VERSION, Settings
 from routes import BLUEPRINTS, pages
 
@@ -49,4 +50,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     if command is None or command.info_name == "run":
         with app.app_context():
             database.require_current_schema()
+            log_start()
     return app

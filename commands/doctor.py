@@ -11,12 +11,13 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
+from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy import Connection, NullPool, create_engine, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
 import database
-from config import Settings, settings
+from config import VERSION, Settings, settings
 from database import db, has_current_schema, now, sqlite_faults
 from models import App, Callback, Delivery, Event, Session
 
@@ -51,6 +52,19 @@ def doctor(context: click.Context) -> None:
     for level, text in findings:
         click.echo(f"{click.style(f'{level:8}', fg=COLOURS[level])} {text}")
     context.exit(int(any(level == PROBLEM for level, _ in findings)))
+
+
+def log_start() -> None:
+    """Log what a server that starts uses, and what is missing."""
+    url = db.engine.url.set(query={}).render_as_string(hide_password=True)
+    signups = "open" if settings().signups_open else "closed"
+    current_app.logger.info("Laurels %s: database %s, signups %s", VERSION, url, signups)
+    with db.engine.connect() as connection:
+        findings = [*_configuration(settings()), _apps(connection)]
+    db.engine.dispose()  # no connection may cross the fork into a worker
+    for level, text in findings:
+        if level != OK:
+            current_app.logger.warning(text)
 
 
 def _configuration(current: Settings) -> Iterator[Finding]:

@@ -55,6 +55,16 @@ def logged(server: Server) -> list[str]:
     return [re.sub(r"^\S+ \S+ |[0-9.]+ ms", "", line) for line in ours]
 
 
+def test_start(database: Path) -> None:
+    with Server(database, SIGNUPS_OPEN="no", HOST="0.0.0.0") as server:  # noqa: S104
+        lines = logged(server)
+    first, discord, public, apps, _health = lines
+    assert first == f"INFO [-] Laurels 1.0.0: database sqlite:///{database}, signups closed"
+    assert discord.startswith("WARNING [-] DISCORD_CLIENT_ID is not set: ")
+    assert public.startswith("WARNING [-] HOST=0.0.0.0 lets others connect without TLS. ")
+    assert apps.startswith("WARNING [-] No app may use the API yet: ")
+
+
 def test_log(server: Server) -> None:
     """One line for each request and for each delivery, with the request's id, and no secret."""
     username, password = create_bot(server.database, "--all")
