@@ -20,6 +20,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, wraps
+from inspect import cleandoc
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -43,6 +44,7 @@ from authentication import (
     has_credentials,
     permit,
     read_credentials,
+    unauthorized,
 )
 from database import Base, batches, connection, db, transaction
 from delivery import deliver_after_write
@@ -57,6 +59,7 @@ from schemas import (
     ListOf,
     Message,
     Reference,
+    example_of,
     not_found,
 )
 
@@ -69,6 +72,7 @@ Values = dict[str, Any]
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 MAX_BODY = 2**20
+BUSY = "The database is busy. Try again."
 
 
 class Invalid(UnprocessableEntity):
@@ -273,6 +277,8 @@ class Blueprint(flask_smorest.Blueprint):
             contract = _contract(view)
             contract.status = status
             contract.dump = dumper(schema()) if isinstance(schema, type) else None
+            if schema is not None:
+                documentation["examples"] = _examples(schema)
             documenting = super(Blueprint, self).response(status, schema, **documentation)
             return _document(view, documenting)
 
@@ -282,6 +288,10 @@ class Blueprint(flask_smorest.Blueprint):
         """Document another response."""
         documenting = super().alt_response(status, **documentation)
         return lambda view: _document(view, documenting)
+
+    def error(self, status: int, detail: str) -> Decorator:
+        """Document an error, and what it says."""
+        return self.alt_response(status, schema=ErrorSchema, example={"detail": detail})
 
     def requires(
         self, *actions: Action, unless: Callable[[set[str]], bool] = lambda _: False
@@ -296,7 +306,7 @@ class Blueprint(flask_smorest.Blueprint):
             contract = _contract(view)
             contract.actions, contract.unless = actions, unless
             words = "; and ".join(map(needs, actions)) or "credentials"
-            view.__doc__ = f"{view.__doc__}\n\nNeeds {words}."
+            view.__doc__ = f"{cleandoc(view.__doc__ or '')}\n\nNeeds {words}."
             return _document(view, self.doc(security=[{"basic": []}]))
 
         return decorator
@@ -320,12 +330,50 @@ class Blueprint(flask_smorest.Blueprint):
             fields = {name: PATH[name] for name in re.findall(r"<(\w+)>", rule)}
             if fields and "path" not in _contract(view).arguments:
                 self.arguments(ma.Schema.from_dict(fields, name="Path"), location="path")(view)
-            if _contract(view).arguments:
-                self.alt_response(422, schema=InvalidSchema)(view)
+            methods = options.get("methods", ["GET"])
+            self._document_errors(view, safe=SAFE_METHODS.issuperset(methods))
             super(Blueprint, self).route(rule, **options)(_endpoint(view))
             return view
 
         return decorator
+
+    def _document_errors(self, view: View, *, safe: bool) -> None:
+        """Document the errors that an endpoint has for what it takes and needs."""
+        contract = _contract(view)
+        errors = {503: BUSY}
+        if contract.actions is not None:
+            errors[401] = unauthorized().description
+        if contract.actions:
+            errors[403] = f"This needs {needs(contract.actions[0])}."
+        if not safe:
+            errors |= {413: RequestEntityTooLarge.description, 507: InsufficientStorage.description}
+        for status in errors.keys() - _documented(view):
+            self.error(status, errors[status])(view)
+        if contract.arguments:
+            example = {"detail": list(_example_issues(contract.arguments))}
+            self.alt_response(422, schema=InvalidSchema, example=example)(view)
+
+
+def _examples(schema: Any) -> Values:
+    """Make an example of each schema that a response may have."""
+    schemas = schema["oneOf"] if isinstance(schema, dict) else [schema]
+    return {one.__name__.removesuffix("Schema"): {"value": example_of(one())} for one in schemas}
+
+
+def _example_issues(arguments: Arguments) -> Iterator[Issue]:
+    """Make an example of issues, by really giving something bad to the schemas."""
+    for location, schema in arguments.items():
+        bad = {"query": {"page": "-1"}, "body": {"typo": ""}}
+        try:
+            schema.load(bad.get(location) or dict.fromkeys(schema.load_fields, "0"))
+        except ValidationError as error:
+            yield from _issues([location], error.messages)
+
+
+def _documented(view: View) -> set[int]:
+    """List the statuses that a view documents."""
+    documentation = view._apidoc  # type: ignore[attr-defined]  # noqa: SLF001
+    return set(documentation["response"]["responses"])
 
 
 def _document(view: View, documenting: Decorator) -> View:
@@ -400,6 +448,7 @@ class Api(flask_smorest.Api):
     """The API as a whole: its documentation and its errors."""
 
     ERROR_SCHEMA = ErrorSchema
+    DEFAULT_ERROR_RESPONSE_NAME = None  # each endpoint documents its own
 
     def init_app(self, app: Flask, **options: Any) -> None:
         """Serve the API's description, and give every error of the app the one shape."""
@@ -423,7 +472,7 @@ class Api(flask_smorest.Api):
         if name == "SQLITE_FULL":
             return self.handle_http_exception(InsufficientStorage())
         if name.startswith("SQLITE_BUSY"):
-            busy = ServiceUnavailable("The database is busy. Try again.", retry_after=5)
+            busy = ServiceUnavailable(BUSY, retry_after=5)
             return self.handle_http_exception(busy)
         if isinstance(error, OperationalError) or name in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
             current_app.logger.error("The database cannot be used: %s", error.orig)

@@ -21,6 +21,9 @@ from database import MAX_ID
 from outgoing import Answer, UnreachableError, fetch
 from schemas import Discriminator, Name, Number
 
+BAD_TOKEN = "This is not a Discord token with the scope `identify`."  # noqa: S105
+TOO_OFTEN = "Too many sign-ins with Discord from this address. Wait a moment."
+UNREACHABLE = "Discord could not be reached. Try again later."
 SECONDS = 10.0
 MAX_ANSWER = 2**18
 AT_ONCE = 16
@@ -103,7 +106,7 @@ def _count_request() -> None:
     rate = parse(settings().discord_rate_limit)
     if not LIMITER.hit(rate, request.remote_addr or ""):
         raise TooManyRequests(
-            "Too many sign-ins with Discord from this address. Wait a moment.",
+            TOO_OFTEN,
             retry_after=rate.get_expiry(),
         )
 
@@ -122,7 +125,7 @@ def _ask(token: str) -> Answer:
         )
     except UnreachableError as error:
         current_app.logger.warning("Discord could not be reached: %s", error)
-        raise BadGateway("Discord could not be reached. Try again later.") from None
+        raise BadGateway(UNREACHABLE) from None
 
 
 def _read(answer: Answer) -> dict[str, Any]:

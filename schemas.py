@@ -65,7 +65,8 @@ class Number(ma.fields.Integer):
     }
 
     def __init__(self, least: int, most: int, *, digits: bool = False, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": least, "maximum": most}, **kwargs)
+        bounds = {"minimum": least, "maximum": most}
+        super().__init__(metadata=bounds | kwargs.pop("metadata", {}), **kwargs)
         self.least, self.most, self.digits = least, most, digits
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
@@ -221,38 +222,56 @@ class Timestamp(ma.fields.Float):
 # --- Objects that are sent ---
 
 
-class AwardSchema(ma.Schema):
+class Sent(ma.Schema):
+    """The base of all objects that are sent: each attribute is always there, and no other is.
+
+    Attributes have examples, of which the API's description makes its own.
+    """
+
+    class Meta:
+        """The description says that there are no other attributes."""
+
+        unknown = ma.RAISE
+
+    def on_bind_field(self, field_name: str, field: ma.fields.Field[Any]) -> None:
+        """Let the description say that an attribute is always there."""
+        field.required = not field.metadata.get("optional")
+
+
+class AwardSchema(Sent):
     """An award."""
 
-    id = ma.fields.Integer()
-    title = ma.fields.String()
-    image_url = ma.fields.String()
+    id = ma.fields.Integer(metadata={"example": 7})
+    title = ma.fields.String(metadata={"example": "First place"})
+    image_url = ma.fields.String(metadata={"example": "https://example.com/first.png"})
 
 
-class TeamSchema(ma.Schema):
+class TeamSchema(Sent):
     """A team, with the number of its members now and its awards by id."""
 
-    id = ma.fields.Integer()
-    name = ma.fields.String()
-    created_at = Timestamp()
-    member_count = ma.fields.Integer()
+    id = ma.fields.Integer(metadata={"example": 1})
+    name = ma.fields.String(metadata={"example": "Red"})
+    created_at = Timestamp(metadata={"example": 1767225600.5})
+    member_count = ma.fields.Integer(metadata={"example": 12})
     awards = ma.fields.List(ma.fields.Nested(AwardSchema))
 
 
-class AccountSchema(ma.Schema):
+class AccountSchema(Sent):
     """An account, with its team (or null) and its own awards by id."""
 
-    id = ma.fields.String()
-    name = ma.fields.String()
-    discriminator = ma.fields.String()
-    avatar_url = ma.fields.String(allow_none=True)
+    id = ma.fields.String(metadata={"example": "80351110224678912"})
+    name = ma.fields.String(metadata={"example": "Ann"})
+    discriminator = ma.fields.String(metadata={"example": "0"})
+    avatar_url = ma.fields.String(
+        allow_none=True, metadata={"example": "https://example.com/ann.png"}
+    )
     team = ma.fields.Nested(TeamSchema, allow_none=True)
-    permissions = ma.fields.Integer()
-    created_at = Timestamp()
+    permissions = ma.fields.Integer(metadata={"example": 32})
+    created_at = Timestamp(metadata={"example": 1767225600.5})
     awards = ma.fields.List(ma.fields.Nested(AwardSchema))
 
 
-class AwardDetailsSchema(ma.Schema):
+class AwardDetailsSchema(Sent):
     """An award, the accounts that have it, and its team (or null)."""
 
     award = ma.fields.Nested(AwardSchema)
@@ -260,87 +279,99 @@ class AwardDetailsSchema(ma.Schema):
     team = ma.fields.Nested(TeamSchema, allow_none=True)
 
 
-class SessionSchema(ma.Schema):
+class SessionSchema(Sent):
     """The credentials of a session; the password is shown this once."""
 
-    username = ma.fields.String()
-    password = ma.fields.String()
-    expires_at = Timestamp()
+    username = ma.fields.String(metadata={"example": "S5"})
+    password = ma.fields.String(metadata={"example": "y2N0...43 characters...Vw"})
+    expires_at = Timestamp(metadata={"example": 1769817600.5})
 
 
-class AppSchema(ma.Schema):
+class AppSchema(Sent):
     """An app; the password is there only when it was just set."""
 
-    name = ma.fields.String()
-    permissions = ma.fields.Integer()
-    username = ma.fields.String()
-    password = ma.fields.String()
+    name = ma.fields.String(metadata={"example": "my-bot"})
+    permissions = ma.fields.Integer(metadata={"example": 95})
+    username = ma.fields.String(metadata={"example": "A1"})
+    password = ma.fields.String(metadata={"example": "y2N0...43 characters...Vw", "optional": True})
 
 
-class CallbackSchema(ma.Schema):
+class CallbackSchema(Sent):
     """A registered callback; the secret is never shown."""
 
-    id = ma.fields.Integer()
-    event = ma.fields.String()
-    url = ma.fields.String()
+    id = ma.fields.Integer(metadata={"example": 3})
+    event = ma.fields.String(metadata={"example": "team_create"})
+    url = ma.fields.String(metadata={"example": "https://bot.example/events"})
 
 
-class CallbacksSchema(ma.Schema):
+class CallbacksSchema(Sent):
     """The URLs of an app's callbacks, by type of event."""
 
-    callbacks = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
+    callbacks = ma.fields.Dict(
+        keys=ma.fields.String(),
+        values=ma.fields.String(),
+        metadata={"example": {"team_create": "https://bot.example/events"}},
+    )
 
 
-class SignupsSchema(ma.Schema):
+class SignupsSchema(Sent):
     """Whether new accounts can be made."""
 
-    signups_open = ma.fields.Boolean()
+    signups_open = ma.fields.Boolean(metadata={"example": True})
 
 
-class HealthSchema(ma.Schema):
+class HealthSchema(Sent):
     """That the server works."""
 
-    status = ma.fields.String()
+    status = ma.fields.String(metadata={"example": "ok"})
 
 
-class IssueSchema(ma.Schema):
+class IssueSchema(Sent):
     """One thing that is wrong with a request, and where."""
 
-    loc = ma.fields.List(ma.fields.String())
-    msg = ma.fields.String()
-    type = ma.fields.String()
+    loc = ma.fields.List(ma.fields.String(metadata={"example": "body"}))
+    msg = ma.fields.String(metadata={"example": str(REQUIRED)})
+    type = ma.fields.String(metadata={"example": REQUIRED.type})
 
 
-class InvalidSchema(ma.Schema):
+class InvalidSchema(Sent):
     """What status 422 answers: everything that is wrong with the request."""
 
     detail = ma.fields.List(ma.fields.Nested(IssueSchema))
 
 
-class ErrorSchema(ma.Schema):
+class ErrorSchema(Sent):
     """What any other error answers: a sentence to act on."""
 
-    detail = ma.fields.String()
+    detail = ma.fields.String(metadata={"example": "This needs an app."})
 
 
-def page_of(schema: type[ma.Schema]) -> type[ma.Schema]:
+def page_of(schema: type[Sent]) -> type[ma.Schema]:
     """Make the schema of one page of a list."""
-    number = ma.fields.Integer
+    counts = {"page": 0, "per_page": 20, "pages": 1, "results": 1}
     name = schema.__name__.removesuffix("Schema")
-    return ma.Schema.from_dict(
-        {
-            "page": number(),
-            "per_page": number(),
-            "pages": number(),
-            "results": number(),
-            "data": ma.fields.List(ma.fields.Nested(schema)),
-        },
+    return Sent.from_dict(
+        {key: ma.fields.Integer(metadata={"example": value}) for key, value in counts.items()}
+        | {"data": ma.fields.List(ma.fields.Nested(schema))},
         name=f"{name}PageSchema",
     )
 
 
 AccountPageSchema = page_of(AccountSchema)
 TeamPageSchema = page_of(TeamSchema)
+
+
+def example_of(schema: ma.Schema) -> dict[str, Any]:
+    """Make an example of what a schema describes, of its attributes' examples."""
+    return {name: _example(field) for name, field in schema.fields.items()}
+
+
+def _example(field: ma.fields.Field[Any]) -> Any:
+    if isinstance(field, ma.fields.Nested):
+        return example_of(field.schema)
+    if isinstance(field, ma.fields.List):
+        return [_example(field.inner)]
+    return field.metadata["example"]
 
 
 # --- Parameters that are received ---
@@ -368,23 +399,23 @@ class Body(ma.Schema):
 class NewAccount(Body):
     """A new account."""
 
-    id = Number(1, MAX_ID, digits=True, required=True)
-    name = Name(required=True)
-    discriminator = Discriminator(required=True)
-    avatar_url = Url()
-    team = Reference(Team, none=True)
-    permissions = Flags(load_default=0)
+    id = Number(1, MAX_ID, digits=True, required=True, metadata={"example": 80351110224678912})
+    name = Name(required=True, metadata={"example": "Ann"})
+    discriminator = Discriminator(required=True, metadata={"example": "0"})
+    avatar_url = Url(metadata={"example": "https://example.com/ann.png"})
+    team = Reference(Team, none=True, metadata={"example": 1})
+    permissions = Flags(load_default=0, metadata={"example": 0})
 
 
 class AccountChanges(Body):
     """Changes to an account; team 0 stands for no team."""
 
-    name = Name()
-    discriminator = Discriminator()
-    avatar_url = Url()
-    team = Reference(Team, none=True)
-    grant_permissions = Flags()
-    revoke_permissions = Flags()
+    name = Name(metadata={"example": "Ann"})
+    discriminator = Discriminator(metadata={"example": "0"})
+    avatar_url = Url(metadata={"example": "https://example.com/ann.png"})
+    team = Reference(Team, none=True, metadata={"example": 1})
+    grant_permissions = Flags(metadata={"example": 32})
+    revoke_permissions = Flags(metadata={"example": 8})
     discord_token = Text(validate=length(2047))
 
     @ma.validates_schema(skip_on_field_errors=False)
@@ -399,37 +430,41 @@ class AccountChanges(Body):
 class TeamBody(Body):
     """A team's name."""
 
-    name = Name(required=True)
+    name = Name(required=True, metadata={"example": "Red"})
 
 
 class NewAward(Body):
     """A new award, the team it is for and the accounts that are given it."""
 
-    title = Name(required=True)
-    image_url = Url(required=True)
-    team = Reference(Team, required=True)
-    accounts = ListOf(Reference(Account), required=True)
+    title = Name(required=True, metadata={"example": "First place"})
+    image_url = Url(required=True, metadata={"example": "https://example.com/first.png"})
+    team = Reference(Team, required=True, metadata={"example": 1})
+    accounts = ListOf(Reference(Account), required=True, metadata={"example": [80351110224678912]})
 
 
 class AwardChanges(Body):
     """Changes to an award."""
 
-    title = Name()
-    image_url = Url()
-    team = Reference(Team)
+    title = Name(metadata={"example": "First place"})
+    image_url = Url(metadata={"example": "https://example.com/first.png"})
+    team = Reference(Team, metadata={"example": 1})
 
 
 class NewSession(Body):
     """The account to sign in."""
 
-    account = Reference(Account, required=True)
+    account = Reference(Account, required=True, metadata={"example": 80351110224678912})
 
 
 class NewCallback(Body):
     """Where to send the events of a type, and the secret to send and sign them with."""
 
-    url = Url(required=True)
-    secret = Text(required=True, validate=[length(2047), secret])
+    url = Url(required=True, metadata={"example": "https://bot.example/events"})
+    secret = Text(
+        required=True,
+        validate=[length(2047), secret],
+        metadata={"example": "whsec_MfKQ9r8GKYqrTwjU"},
+    )
 
 
 class DiscordLogin(Body):

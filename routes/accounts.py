@@ -12,7 +12,7 @@ from api import Blueprint, found
 from authentication import permit, principal
 from config import settings
 from database import db
-from discord_api import BadTokenError, identify
+from discord_api import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, BadTokenError, identify
 from events import record_accounts
 from models import Account, EventType
 from permissions import (
@@ -29,7 +29,6 @@ from schemas import (
     AccountPageSchema,
     AccountQuery,
     AccountSchema,
-    ErrorSchema,
     Message,
     NewAccount,
     SignupsSchema,
@@ -51,7 +50,7 @@ def view_signups() -> dict[str, bool]:
 @blp.route("/acounts/new", methods=["POST"], endpoint="create_account_as_first_spelled")
 @blp.arguments(NewAccount)
 @blp.response(201, AccountSchema)
-@blp.alt_response(409, schema=ErrorSchema, description="The id is taken")
+@blp.error(409, "There is an account with the id 80351110224678912 already.")
 @blp.requires(Action.CREATE_ACCOUNT)
 def create_account(body: dict[str, Any]) -> Record:
     """Create an account, perhaps in a team (0 is none) and with permissions.
@@ -96,13 +95,16 @@ def ask_discord(body: dict[str, Any]) -> None:
         try:
             body["discord_user"] = identify(token)
         except BadTokenError:
-            issue = Message("This is not a Discord token with the scope `identify`.")
+            issue = Message(BAD_TOKEN)
             raise ValidationError({"discord_token": [issue]}) from None
 
 
 @blp.route("/account/<account>", methods=["PATCH"])
 @blp.arguments(AccountChanges)
 @blp.response(200, AccountSchema)
+@blp.error(403, "This needs the permission manage_account_details.")
+@blp.error(429, TOO_OFTEN)
+@blp.error(502, UNREACHABLE)
 @blp.requires(unless=lambda given: given == {"discord_token"})
 @blp.prepares(ask_discord)
 def edit_account(account: Account, body: dict[str, Any]) -> Record:

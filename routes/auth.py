@@ -13,7 +13,7 @@ from api import Blueprint
 from authentication import Principal, principal
 from config import settings
 from database import connection, db, now
-from discord_api import BadTokenError, DiscordUser, identify
+from discord_api import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, BadTokenError, DiscordUser, identify
 from dumping import dumper
 from events import record_accounts
 from models import Account, App, EventType, Session, digest, new_token
@@ -23,7 +23,6 @@ from schemas import (
     AccountSchema,
     AppSchema,
     DiscordLogin,
-    ErrorSchema,
     NewSession,
     SessionSchema,
 )
@@ -41,7 +40,7 @@ def ask_discord(body: dict[str, Any]) -> None:
         body["user"] = identify(body.pop("token"))
     except BadTokenError:
         raise Unauthorized(
-            "This is not a Discord token with the scope `identify`.",
+            BAD_TOKEN,
             www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}),
         ) from None
 
@@ -49,8 +48,10 @@ def ask_discord(body: dict[str, Any]) -> None:
 @blp.route("/auth/discord", methods=["POST"])
 @blp.arguments(DiscordLogin)
 @blp.response(200, SessionSchema)
-@blp.alt_response(401, schema=ErrorSchema, description="The token is bad, or lacks `identify`")
-@blp.alt_response(403, schema=ErrorSchema, description="The account is new and signups are closed")
+@blp.error(401, BAD_TOKEN)
+@blp.error(403, "Signups are closed.")
+@blp.error(429, TOO_OFTEN)
+@blp.error(502, UNREACHABLE)
 @blp.prepares(ask_discord)
 def log_in(body: dict[str, Any]) -> Record:
     """Sign a member in with the token that Discord gave for them.

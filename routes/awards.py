@@ -13,7 +13,7 @@ from events import record_accounts
 from models import Account, Award, Awardee, EventType
 from permissions import Action
 from reading import Record
-from schemas import AwardChanges, AwardDetailsSchema, AwardSchema, ErrorSchema, NewAward
+from schemas import AwardChanges, AwardDetailsSchema, AwardSchema, NewAward
 
 blp = Blueprint("awards", __name__, description="Awards, and who has them")
 
@@ -87,7 +87,7 @@ def give_award(account: Account, award: Award) -> Response:
 
 @blp.route("/account/<account>/award/<award>", methods=["DELETE"])
 @blp.response(204)
-@blp.alt_response(404, schema=ErrorSchema, description="The account does not have the award")
+@blp.error(404, "This account does not have this award.")
 @blp.requires(Action.MANAGE_AWARDS)
 def take_award(account: Account, award: Award) -> None:
     """Take an award from an account."""

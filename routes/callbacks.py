@@ -12,7 +12,7 @@ from database import db, now
 from models import Callback, Delivery, EventType
 from permissions import Action
 from reading import Record
-from schemas import CallbackSchema, CallbacksSchema, ErrorSchema, NewCallback
+from schemas import CallbackSchema, CallbacksSchema, NewCallback
 
 blp = Blueprint("callbacks", __name__, description="Where an app wants to be told of events")
 
@@ -43,7 +43,7 @@ def put_callback(event: EventType, body: dict[str, Any]) -> Record:
 
 @blp.route("/callback/<event>")
 @blp.response(200, CallbackSchema)
-@blp.alt_response(404, schema=ErrorSchema, description="No callback is registered for this event")
+@blp.error(404, "This app has no callback for team_create.")
 @blp.requires(Action.MANAGE_CALLBACKS)
 def view_callback(event: EventType) -> Record:
     """View the callback that is registered for a type of event."""
@@ -52,7 +52,7 @@ def view_callback(event: EventType) -> Record:
 
 @blp.route("/callback/<event>", methods=["DELETE"])
 @blp.response(204)
-@blp.alt_response(404, schema=ErrorSchema, description="No callback is registered for this event")
+@blp.error(404, "This app has no callback for team_create.")
 @blp.requires(Action.MANAGE_CALLBACKS)
 def delete_callback(event: EventType) -> None:
     """Delete the callback for a type of event, and what waits for it."""

@@ -6,14 +6,14 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from api import Blueprint
 from database import connection
-from schemas import ErrorSchema, HealthSchema
+from schemas import HealthSchema
 
 blp = Blueprint("health", __name__, description="Whether the server works")
 
 
 @blp.route("/health")
 @blp.response(200, HealthSchema)
-@blp.alt_response(503, schema=ErrorSchema)
+@blp.error(503, "The database does not answer.")
 def view_health() -> dict[str, str]:
     """Check that the database answers."""
     try:

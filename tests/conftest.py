@@ -3,16 +3,22 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from werkzeug.test import TestResponse
 
 from app import create_app
 from config import Settings
 from database import db, transaction
+from middleware import REQUEST_ID
 from tests.community import Auth, Caller, Community
+from tests.description import Description
 from tests.server import Server, flask
 
 
@@ -54,6 +60,38 @@ def shared_app(empty_database: Path) -> Iterator[Flask]:
     yield app
     with app.app_context():
         db.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def description(shared_app: Flask) -> Description:
+    """Give what the API says of itself."""
+    return Description(shared_app.test_client().get("/openapi.json").get_json())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _check_all_responses(description: Description) -> Iterator[None]:
+    """Hold every response in any test against the description."""
+    open_, send = FlaskClient.open, requests.Session.send
+
+    def checked_open(client: FlaskClient, *args: Any, **options: Any) -> TestResponse:
+        response = open_(client, *args, **options)
+        asked = response.request
+        description.check(asked.method, asked.path, response.status_code, response.data)
+        return response
+
+    def checked_send(
+        session: requests.Session, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        response = send(session, request, **options)
+        if REQUEST_ID in response.headers:
+            path = urlsplit(request.url or "").path
+            description.check(request.method or "", path, response.status_code, response.content)
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FlaskClient, "open", checked_open)
+        patch.setattr(requests.Session, "send", checked_send)
+        yield
 
 
 @pytest.fixture

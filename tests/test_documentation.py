@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 import pytest
 import requests
-from flask import Flask
 
 from commands import COMMANDS
 from commands.export import TABLES
@@ -172,28 +171,3 @@ def test_every_setting_is_documented() -> None:
 def test_every_permission_is_documented() -> None:
     for permission in Permission:
         assert f"| {permission:d} | `{permission.label}` |" in API
-
-
-def test_every_endpoint_is_in_the_description(app: Flask) -> None:
-    description = app.test_client().get("/openapi.json").get_json()
-    described = {
-        (method.upper(), path)
-        for path, operations in description["paths"].items()
-        for method in operations
-        if method != "parameters"
-    }
-    served = {
-        (method, re.sub(r"<(\w+)>", r"{\1}", rule.rule))
-        for rule in app.url_map.iter_rules()
-        if not rule.endpoint.startswith(("pages.", "api-docs."))
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    }
-    assert described == served
-    log_in = description["paths"]["/auth/discord"]["post"]
-    for operations in description["paths"].values():
-        for method, operation in operations.items():
-            if method != "parameters":
-                assert operation["summary"]
-                if method != "get" and operation is not log_in:
-                    assert operation["security"] == [{"basic": []}]
-                    assert "Needs " in operation["description"]

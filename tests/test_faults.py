@@ -1,7 +1,7 @@
 """Faults outside the server are named as what they are."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from sqlalchemy import event
 from database import db
 from permissions import APP_PERMISSIONS
 from tests.community import Community, refusal
+from tests.description import Description
 
 
 def with_pragma(app: Flask, pragma: str) -> None:
@@ -65,6 +66,15 @@ def test_a_broken_database(make_app: Callable[..., Flask], database: Path) -> No
     assert refusal(client.get("/teams/search")) == 503
 
 
+@pytest.fixture
+def _faults(description: Description) -> Iterator[None]:
+    """Expect answers that no description has."""
+    description.expects_faults = True
+    yield
+    description.expects_faults = False
+
+
+@pytest.mark.usefixtures("_faults")
 def test_a_fault_of_our_own(
     make_app: Callable[..., Flask],
     monkeypatch: pytest.MonkeyPatch,
@@ -78,6 +88,7 @@ def test_a_fault_of_our_own(
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.usefixtures("_faults")
 def test_a_traceback_holds_no_secret(
     make_app: Callable[..., Flask], database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

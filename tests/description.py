@@ -1,0 +1,42 @@
+"""Every response of the test suite, held against the API's own description of it."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from openapi_schema_validator import OAS30Validator
+
+
+class Description:
+    """What `/openapi.json` says."""
+
+    expects_faults = False
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        paths = sorted(document["paths"].items(), key=lambda path: "{" in path[0])
+        self.paths = [(re.compile(re.sub(r"{\w+}", "[^/]+", path)), of) for path, of in paths]
+        self.validator: Callable[[str], OAS30Validator] = cache(self._validator)
+
+    def _validator(self, schema: str) -> OAS30Validator:
+        return OAS30Validator(json.loads(schema) | {"components": self.document["components"]})
+
+    def check(self, method: str, path: str, status: int, body: bytes) -> None:
+        """Fail if a response has a status, or a body, that the description does not have."""
+        operations: Any = next((of for one, of in self.paths if one.fullmatch(path)), {})
+        operation = operations.get(method.lower())
+        if operation is None or (status == 500 and self.expects_faults):
+            return
+        response = operation["responses"].get(str(status))
+        assert response, f"{method} {path}: status {status} is not described"
+        if "content" in response:
+            self.check_body(response["content"]["application/json"]["schema"], json.loads(body))
+        else:
+            assert body == b"", f"{method} {path}: a body is not described"
+
+    def check_body(self, schema: Any, body: Any) -> None:
+        """Fail if a body is not as a schema of the description says."""
+        errors = self.validator(json.dumps(schema)).iter_errors(body)
+        assert [error.message for error in errors] == [], body

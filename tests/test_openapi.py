@@ -1,0 +1,101 @@
+"""The API's description of itself: complete, true, and with examples."""
+
+import json
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from flask import Flask
+from openapi_spec_validator import validate
+
+from tests.description import Description
+
+WITHOUT_CREDENTIALS = {("post", "/auth/discord")}
+
+
+def operations(description: Description) -> Iterator[tuple[str, str, Any]]:
+    """Go through what is described: method, path, and what is said of it."""
+    for path, methods in description.document["paths"].items():
+        for method, operation in methods.items():
+            if method != "parameters":
+                yield method, path, operation
+
+
+def test_it_is_openapi(description: Description) -> None:
+    validate(description.document)
+    assert description.document["components"]["securitySchemes"] == {
+        "basic": {"type": "http", "scheme": "basic"}
+    }
+
+
+def test_it_has_every_endpoint(app: Flask, description: Description) -> None:
+    served = {
+        (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if not rule.endpoint.startswith(("pages.", "api-docs."))
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {(method, path) for method, path, _ in operations(description)} == served
+
+
+def test_it_says_what_an_endpoint_needs(description: Description) -> None:
+    for method, path, operation in operations(description):
+        assert operation["summary"]
+        if method != "get" and (method, path) not in WITHOUT_CREDENTIALS:
+            assert operation["security"] == [{"basic": []}]
+            assert re.search("^Needs .+[.]$", operation["description"], re.MULTILINE)
+        assert ("401" in operation["responses"]) is (
+            "security" in operation or (method, path) in WITHOUT_CREDENTIALS
+        )
+
+
+def test_examples_are_what_their_schemas_say(description: Description) -> None:
+    for method, path, operation in operations(description):
+        for status, response in operation["responses"].items():
+            assert ("content" in response) is (
+                status not in {"201", "204", "208"} or "{" not in path
+            )
+            if "content" in response:
+                content = response["content"]["application/json"]
+                examples = content.get("examples") or {"": {"value": content["example"]}}
+                for example in examples.values():
+                    description.check_body(content["schema"], example["value"])
+            else:
+                assert status == "204" or path == "/account/{account}/award/{award}"
+        if method in {"post", "patch"} and path != "/auth/reset_token":
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            named = description.document["components"]["schemas"][schema["$ref"].split("/")[-1]]
+            shown = {name for name, field in named["properties"].items() if "example" in field}
+            assert shown == named["properties"].keys() - {"discord_token", "token"}
+
+
+RED = {"id": 1, "name": "Red", "created_at": 1.5, "member_count": 0, "awards": []}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "good"),
+    [
+        (200, RED, True),
+        (418, RED, False),
+        (200, RED | {"more": 1}, False),
+        (200, {key: RED[key] for key in RED if key != "name"}, False),
+        (200, RED | {"id": "1"}, False),
+        (200, RED | {"awards": [{"id": 1}]}, False),
+        (422, {"detail": "no list"}, False),
+    ],
+)
+def test_the_check_of_all_responses(
+    description: Description, status: int, body: Any, good: bool
+) -> None:
+    def check() -> None:
+        Description(deepcopy(description.document)).check(
+            "GET", "/team/1", status, json.dumps(body).encode()
+        )
+
+    if good:
+        check()
+    else:
+        with pytest.raises(AssertionError):
+            check()
