@@ -15,6 +15,7 @@ preload_app = (
     True  # what keeps the app from starting stops the server, not one worker after another
 )
 control_socket_disable = True
+forwarded_allow_ips = ""  # what a proxy says is believed in app.py alone, as TRUSTED_PROXIES says
 loglevel = _settings.log_level.lower()
 
 
