@@ -77,10 +77,8 @@ class Bot(discord.Client):
             team = None
         roles = [role for role in member.roles[1:] if not team_id(role)]  # the first is @everyone
         if team:
-            known = next((role for role in guild.roles if team_id(role) == team.id), None)
-            roles.append(
-                known or await guild.create_role(name=f"Team {team.id}: {team.name}"[:100])
-            )
+            own = next((role for role in guild.roles if team_id(role) == team.id), None)
+            roles.append(own or await guild.create_role(name=f"Team {team.id}: {team.name}"[:100]))
         if set(roles) != set(member.roles[1:]):
             await member.edit(roles=roles)
 
