@@ -145,9 +145,10 @@ class Guild(HttpServer):
             status, reply = self._reply(request.command, path, json.loads(body or "null"))
             if len(self.changes) > before:
                 self.changed.notify_all()
-        answer = json.dumps(reply).encode()
+        answer = b"" if status == 204 else json.dumps(reply).encode()
         request.send_response(status)
-        request.send_header("Content-Type", "application/json")
+        if answer:
+            request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(answer)))
         request.end_headers()
         request.wfile.write(answer)
