@@ -69,22 +69,25 @@ class Bot:
         process = self.start()
         try:
             yield
+            assert "Traceback" not in self.read_log()  # later, what is under way may break off
             process.send_signal(2)  # Ctrl-C
             assert process.wait(10) == 0, self.log.read_text()
         finally:
             process.kill()
             process.wait()
-        self.check_log()
+        assert "Unclosed" not in self.read_log()
 
     def fail(self) -> str:
         """Start it, and give what it says in the end."""
         assert self.start().wait(10) == 1
-        return self.check_log().splitlines()[-1]
-
-    def check_log(self) -> str:
-        log = self.log.read_text()
+        log = self.read_log()
         assert "Traceback" not in log
         assert "Unclosed" not in log
+        return log.splitlines()[-1]
+
+    def read_log(self) -> str:
+        """Give what it wrote; that must hold no secret."""
+        log = self.log.read_text()
         for secret in self.secrets:
             assert secret not in log
         return log
@@ -192,7 +195,7 @@ def test_roles(api: Api, guild: Guild, bot: Bot) -> None:
         guild.refuses = 2
         api("PATCH", f"/account/{CY}", team=2)
         guild.expect("12 -Team 1: Rouge", "12 +Team 2: Blue")
-        assert "Again in a minute: Forbidden: 403 Forbidden" in bot.check_log()
+        assert "Again in a minute: Forbidden: 403 Forbidden" in bot.read_log()
 
         body = json.dumps({"account": {"id": str(ANN)}})
         headers = {"webhook-id": f"msg_{uuid4().hex}", "webhook-timestamp": str(int(time.time()))}
