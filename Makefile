@@ -15,9 +15,10 @@ help: ## Show this list
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-.venv/client: tests/requirements-client.txt .venv/use
+.venv/client: tests/requirements-client.txt examples/bot/requirements.txt .venv/use
 	$(PYTHON) -m venv $@
-	$@/bin/pip install --quiet --disable-pip-version-check -r tests/requirements-client.txt
+	$@/bin/pip install --quiet --disable-pip-version-check \
+		-r tests/requirements-client.txt -r examples/bot/requirements.txt
 	touch $@
 
 .PHONY: run
@@ -35,6 +36,7 @@ test: .venv/dev .venv/client ## Check format, lint, types and migrations, and ru
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
+	$(BIN)/mypy --no-error-summary --python-executable .venv/client/bin/python examples/bot/bot.py
 	$(BIN)/pytest
 
 .PHONY: format

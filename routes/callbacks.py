@@ -34,7 +34,8 @@ def put_callback(event: EventType, body: dict[str, Any]) -> Record:
     else:
         callback = db.session.get_one(Callback, registered["id"])
     callback.url, callback.secret = body["url"], body["secret"]
-    callback.registered_at, callback.resting_until, callback.failures = now(), None, 0
+    callback.registered_at, callback.resting_until = now(), None
+    callback.failures, callback.last_error = 0, None
     db.session.flush()
     waiting = update(Delivery).where(Delivery.callback_id == callback.id)
     db.session.execute(waiting.values(retry_at=None))

@@ -23,7 +23,7 @@ class HttpServer:
                 with suppress(ConnectionError):
                     answer(self)
 
-            do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
             def log_message(self, *_: Any) -> None:
                 """Keep quiet."""
