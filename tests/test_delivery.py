@@ -284,6 +284,7 @@ def test_registering_again(world: World) -> None:
         assert world.waiting() == 2
         world.move(12)
         assert [key for key, _ in world.heard()] == [10, 11, 12]
+    assert "refused" not in world.command("list")[1]  # which the old receiver did
 
 
 def test_registering_again_while_the_old_receiver_is_waited_for(world: World) -> None:

@@ -97,7 +97,11 @@ def test_the_receiver_of_the_documentation(server: Server, tmp_path: Path) -> No
     wait_for(port)
     body = {"id": 5, "name": "Ann", "discriminator": 0, "team": 1}
     assert api.post(f"{server.url}/accounts/new", json=body).status_code == 201
-    assert requests.post(f"http://127.0.0.1:{port}/", data=b"{}", timeout=5).status_code == 401
+    for signature in (None, "v1", "v1,forged"):
+        headers = {"webhook-id": "1", "webhook-timestamp": f"{time.time():.0f}"}
+        headers |= {"webhook-signature": signature} if signature else {}
+        forged = requests.post(f"http://127.0.0.1:{port}/", b"{}", headers=headers, timeout=5)
+        assert forged.status_code == 401
     receiver.kill()
     assert receiver.communicate()[0] == "Ann is in Red\n"
     api.close()
