@@ -31,6 +31,10 @@ dev: .venv/dev ## Serve for development, starting again at each change of the co
 	$(BIN)/flask db upgrade
 	$(BIN)/flask run --debug
 
+.PHONY: demo
+demo: .venv/dev ## Serve a throwaway community to try the server out with
+	$(BIN)/python -m examples.demo
+
 .PHONY: test
 test: .venv/dev .venv/client ## Check format, lint, types and migrations, and run all tests
 	$(BIN)/ruff format --check --quiet .

@@ -135,7 +135,7 @@ def _drive(
 def _statements(server: Server, case: Case, path: str, authorization: str) -> int:
     """Count the SQL statements of one request."""
     app = create_app(Settings(database_url=f"sqlite:///{server.database}"))
-    count = 0
+    count = most = 0
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         nonlocal count
@@ -144,10 +144,13 @@ def _statements(server: Server, case: Case, path: str, authorization: str) -> in
     with app.app_context():
         event.listen(db.engine, "before_cursor_execute", note)
         headers = {"Authorization": authorization} if case.authorized else {}
-        body = case.body.replace("{turn}", "1")
-        app.test_client().open(path, method=case.method, data=body, headers=headers)
+        for turn in "12":  # one of them changes something
+            count = 0
+            body = case.body.replace("{turn}", turn)
+            app.test_client().open(path, method=case.method, data=body, headers=headers)
+            most = max(most, count)
         db.engine.dispose()
-    return count
+    return most
 
 
 def _memory(server: Server) -> float:
