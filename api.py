@@ -31,6 +31,7 @@ from marshmallow import ValidationError
 from sqlalchemy import Select, bindparam, inspect, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.exceptions import (
+    BadRequest,
     HTTPException,
     RequestEntityTooLarge,
     ServiceUnavailable,
@@ -46,7 +47,7 @@ from authentication import (
     read_credentials,
     unauthorized,
 )
-from database import Base, batches, connection, db, transaction
+from database import Base, BusyError, batches, connection, db, transaction
 from delivery import deliver_after_write
 from dumping import dumper
 from events import recorded_some
@@ -54,7 +55,9 @@ from permissions import Action, Target, needs
 from schemas import (
     PATH,
     UNKNOWN_FIELD,
+    Discriminator,
     ErrorSchema,
+    Id,
     InvalidSchema,
     ListOf,
     Message,
@@ -73,6 +76,8 @@ Values = dict[str, Any]
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 MAX_BODY = 2**20
 BUSY = "The database is busy. Try again."
+TOO_LARGE = "The body is larger than 1 MiB."
+UNREADABLE = "The body cannot be read."
 
 
 class Invalid(UnprocessableEntity):
@@ -122,8 +127,14 @@ def _read_body() -> None:
 
     A chunked body is cut off at MAX_CONTENT_LENGTH without a word, so that is one byte more.
     """
-    if len(request.get_data()) > MAX_BODY:
-        raise RequestEntityTooLarge
+    try:
+        size = len(request.get_data())
+    except HTTPException:
+        raise
+    except Exception:  # noqa: BLE001 - the server's own, for bad chunks
+        raise BadRequest(UNREADABLE) from None
+    if size > MAX_BODY:
+        raise RequestEntityTooLarge(TOO_LARGE)
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -233,6 +244,10 @@ def found(record: Found | None, parameter: str) -> Found:
 # --- Endpoints ---
 
 
+def _never(_fields: set[str]) -> bool:
+    return False
+
+
 @dataclasses.dataclass
 class Contract:
     """What a view takes, needs and gives, noted down by its decorators."""
@@ -240,7 +255,7 @@ class Contract:
     arguments: Arguments = dataclasses.field(default_factory=dict)
     prepare: Callable[[Values], None] = lambda _: None
     actions: tuple[Action, ...] | None = None
-    unless: Callable[[set[str]], bool] = lambda _: False
+    unless: Callable[[set[str]], bool] = _never
     status: int = 200
     dump: Callable[[Any], Any] | None = None
 
@@ -293,9 +308,7 @@ class Blueprint(flask_smorest.Blueprint):
         """Document an error, and what it says."""
         return self.alt_response(status, schema=ErrorSchema, example={"detail": detail})
 
-    def requires(
-        self, *actions: Action, unless: Callable[[set[str]], bool] = lambda _: False
-    ) -> Decorator:
+    def requires(self, *actions: Action, unless: Callable[[set[str]], bool] = _never) -> Decorator:
         """Ask for credentials, and for permission to do all of these to what the path names.
 
         If `unless` holds for the names of the body's fields, good or bad, the request may come
@@ -305,9 +318,13 @@ class Blueprint(flask_smorest.Blueprint):
         def decorator(view: View) -> View:
             contract = _contract(view)
             contract.actions, contract.unless = actions, unless
-            words = "; and ".join(map(needs, actions)) or "credentials"
-            view.__doc__ = f"{cleandoc(view.__doc__ or '')}\n\nNeeds {words}."
-            return _document(view, self.doc(security=[{"basic": []}]))
+            security: list[dict[str, list[str]]] = [{"basic": []}]
+            if unless is _never:
+                words = "; and ".join(map(needs, actions)) or "credentials"
+                view.__doc__ = f"{cleandoc(view.__doc__ or '')}\n\nNeeds {words}."
+            else:
+                security.append({})
+            return _document(view, self.doc(security=security))
 
         return decorator
 
@@ -340,13 +357,13 @@ class Blueprint(flask_smorest.Blueprint):
     def _document_errors(self, view: View, *, safe: bool) -> None:
         """Document the errors that an endpoint has for what it takes and needs."""
         contract = _contract(view)
-        errors = {503: BUSY}
+        errors = {400: UNREADABLE, 413: TOO_LARGE, 503: BUSY}
         if contract.actions is not None:
             errors[401] = unauthorized().description
         if contract.actions:
             errors[403] = f"This needs {needs(contract.actions[0])}."
         if not safe:
-            errors |= {413: RequestEntityTooLarge.description, 507: InsufficientStorage.description}
+            errors[507] = InsufficientStorage.description
         for status in errors.keys() - _documented(view):
             self.error(status, errors[status])(view)
         if contract.arguments:
@@ -444,6 +461,16 @@ def _target(path: Values) -> Target:
     return Target(team_id=team and team.id)
 
 
+def _nothing_but_null(
+    _converter: object, _field: ma.fields.Field[Any], *, ret: Values, **_: Any
+) -> Values:
+    """Let what may be null be a certain object or null, where apispec says: or any object."""
+    for one in ret.get("anyOf", []):
+        if one == {"type": "object", "nullable": True}:
+            one["enum"] = [None]
+    return {}
+
+
 class Api(flask_smorest.Api):
     """The API as a whole: its documentation and its errors."""
 
@@ -455,8 +482,12 @@ class Api(flask_smorest.Api):
         app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1
         super().init_app(app, **options)
         self.spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
+        for field in (Id, Discriminator):  # their metadata says what they take
+            self.ma_plugin.map_to_openapi_type(field, None, None)
+        self.ma_plugin.converter.add_attribute_function(_nothing_but_null)
         app.before_request(_read_body)
         app.register_error_handler(DBAPIError, self.handle_database_error)
+        app.register_error_handler(BusyError, self.handle_busy_database)
 
     def handle_http_exception(self, error: HTTPException) -> BaseResponse:
         """Answer an error: `detail` is a list of issues for status 422, a sentence otherwise."""
@@ -466,14 +497,17 @@ class Api(flask_smorest.Api):
         response.content_type = "application/json"
         return response
 
+    def handle_busy_database(self, _error: Exception) -> BaseResponse:
+        """Ask the client to come back."""
+        return self.handle_http_exception(ServiceUnavailable(BUSY, retry_after=5))
+
     def handle_database_error(self, error: DBAPIError) -> BaseResponse:
         """Name what is wrong with the disk or the database; anything else is our own fault."""
         name = getattr(error.orig, "sqlite_errorname", "")
         if name == "SQLITE_FULL":
             return self.handle_http_exception(InsufficientStorage())
         if name.startswith("SQLITE_BUSY"):
-            busy = ServiceUnavailable(BUSY, retry_after=5)
-            return self.handle_http_exception(busy)
+            return self.handle_busy_database(error)
         if isinstance(error, OperationalError) or name in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
             current_app.logger.error("The database cannot be used: %s", error.orig)
             unusable = ServiceUnavailable("The database cannot be used. Tell the server's host.")

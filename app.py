@@ -39,7 +39,12 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
     database.init_app(app)
     if settings.allowed_origins:
-        CORS(app, origins=settings.allowed_origins, expose_headers=[middleware.REQUEST_ID])
+        CORS(
+            app,
+            origins=settings.allowed_origins,
+            expose_headers=[middleware.REQUEST_ID, "Retry-After"],
+            max_age=600,
+        )
     api = Api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)

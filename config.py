@@ -1,5 +1,6 @@
 """Every setting, read from the environment (or `.env`) and checked once."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +18,8 @@ VERSION = "1.0.0"
 ROOT = Path(__file__).parent
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DURATION = "a time from 1s to 5200w, such as 90s, 15m, 12h, 30d or 4w"
+
+ORIGIN = re.compile(r"\*|https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:[0-9]+)?", re.ASCII)
 
 Value = TypeVar("Value")
 
@@ -69,7 +72,13 @@ class Settings:
             ),
             signups_open=_read(env.bool, "SIGNUPS_OPEN", cls.signups_open, "true or false"),
             max_session_age=duration("MAX_SESSION_AGE", cls.max_session_age),
-            allowed_origins=env.list("ALLOWED_ORIGINS", [], subcast=str.strip),
+            allowed_origins=_read(
+                lambda name, default: list(filter(None, map(str.strip, env.list(name, default)))),
+                "ALLOWED_ORIGINS",
+                [],
+                "web sites such as https://a.example,https://b.example:8443, or * for all",
+                lambda origins: all(map(ORIGIN.fullmatch, origins)),
+            ),
             trusted_proxies=_read(
                 env.int,
                 "TRUSTED_PROXIES",

@@ -27,7 +27,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
 from config import ROOT
@@ -35,10 +35,13 @@ from config import ROOT
 MAX_ID = 2**63 - 1
 MAX_PARAMETERS = 10_000
 """How many values one statement names at most; the databases take 32,766 or more."""
+PATIENCE = 30
+"""For how many seconds a thread waits for its turn, and then for writers of other processes."""
+
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",  # readers and a writer at the same time
     "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=30000",
+    f"PRAGMA busy_timeout={PATIENCE * 1000}",
     "PRAGMA cache_size=-8000",  # KiB: counting 100,000 accounts reads an index of 3 MiB
 )
 WRITER_LOCK = "SELECT pg_advisory_xact_lock(1)"
@@ -48,8 +51,13 @@ WRITER_LOCK = "SELECT pg_advisory_xact_lock(1)"
 Item = TypeVar("Item")
 
 _TURNS = {True: Lock(), False: Lock()}
-"""The threads of a process take turns at reading, and at writing: Python runs one of them at a time
-anyway, and SQLite's way to wait for the writer before is to ask again, later and later."""
+"""The threads of a process take turns at reading, and at writing: that costs less than to compete
+for Python's lock at each step, and SQLite's way to wait for the writer before is to ask again,
+later and later."""
+
+
+class BusyError(Exception):
+    """The database is used by too many others for too long."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -124,14 +132,14 @@ def _begin(connection: Connection) -> None:
     write = options.get("write", False)
     if connection.dialect.name == "sqlite":
         driver_connection: Any = connection.connection.driver_connection
-        if write:
-            # FULL waits for the disk, so an answered write survives a power cut.
-            level = "FULL" if options.get("durable", True) else "NORMAL"
-            driver_connection.execute(f"PRAGMA synchronous={level}")
         try:
+            if write:
+                # FULL waits for the disk, so an answered write survives a power cut.
+                level = "FULL" if options.get("durable", True) else "NORMAL"
+                driver_connection.execute(f"PRAGMA synchronous={level}")
             driver_connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-        except sqlite3.OperationalError as error:
-            raise OperationalError("BEGIN", None, error) from error
+        except sqlite3.Error as error:
+            raise DBAPIError.instance("BEGIN", None, error, sqlite3.Error) from error
     elif write:
         connection.exec_driver_sql(WRITER_LOCK)
 
@@ -144,7 +152,7 @@ def transaction(*, write: bool, durable: bool = True) -> Iterator[None]:
     `connection()` and `db.session` both work in it; the first costs less. A power cut may undo a
     write that is not `durable`, which does not wait for the disk.
     """
-    with _TURNS[write], db.engine.connect() as g.connection:
+    with _turn(write=write), db.engine.connect() as g.connection:
         try:
             with g.connection.execution_options(write=write, durable=durable).begin():
                 yield
@@ -152,6 +160,17 @@ def transaction(*, write: bool, durable: bool = True) -> Iterator[None]:
         finally:
             db.session.remove()
             del g.connection
+
+
+@contextmanager
+def _turn(*, write: bool) -> Iterator[None]:
+    """Wait for this thread's turn; raise `BusyError` if it does not come."""
+    if not _TURNS[write].acquire(timeout=PATIENCE):
+        raise BusyError
+    try:
+        yield
+    finally:
+        _TURNS[write].release()
 
 
 def connection() -> Connection:
@@ -167,14 +186,23 @@ def current_schema() -> str:
     return max(file.name[:4] for file in (ROOT / "migrations/versions").glob("[0-9]*.py"))
 
 
-def require_current_schema() -> None:
-    """End the program, with one line that says what to do, if the database is not up to date."""
+@contextmanager
+def exit_on_errors() -> Iterator[None]:
+    """End the program, with one line, if the database refuses something in the block."""
     try:
-        with db.engine.connect() as checked:
-            current = has_current_schema(checked)
+        yield
     except DBAPIError as error:
         raise SystemExit(f"The database cannot be used: {error.orig}.") from None
-    finally:
+
+
+def require_current_schema() -> None:
+    """End the program, with one line that says what to do, if the database is not up to date."""
+    path = file()
+    if path is not None and path.parent.is_dir() and not path.exists():
+        current = False  # to look would make it
+    else:
+        with exit_on_errors(), db.engine.connect() as checked:
+            current = has_current_schema(checked)
         db.engine.dispose()  # no connection may cross the fork into a worker
     if not current:
         raise SystemExit("The database is not up to date. Run `flask db upgrade` first.")

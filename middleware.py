@@ -1,5 +1,6 @@
 """What every request gets: an id, one line in the log, and headers that keep browsers careful."""
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ def init_app(app: Flask) -> None:
     default_handler.setFormatter(
         Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s")
     )
+    logging.getLogger("werkzeug").addFilter(lambda record: '"%s" %s %s' not in record.msg)
     inner = app.wsgi_app
 
     def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -63,6 +65,6 @@ def init_app(app: Flask) -> None:
 
 def _add_request_id(record: LogRecord) -> bool:
     if not hasattr(record, "request_id"):
-        within = has_request_context()
-        record.request_id = request.environ["laurels.request_id"] if within else "-"
+        environ = request.environ if has_request_context() else {}
+        record.request_id = environ.get("laurels.request_id", "-")
     return True

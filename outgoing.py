@@ -90,8 +90,14 @@ class _AbandonableTLS(_Abandonable, HTTPSConnection):
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Abandonable
 
+    def _put_conn(self, conn: Any) -> None:
+        """Use no connection again: only a new one belongs to its request."""
+        if conn:
+            conn.close()
+        super()._put_conn(conn)
 
-class _TLSPool(HTTPSConnectionPool):
+
+class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _AbandonableTLS
 
 

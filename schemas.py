@@ -78,15 +78,27 @@ class Number(ma.fields.Integer):
         return value
 
 
-class Reference(Number):
-    """The id of a record that must exist, as an int or as a string of digits.
+class Id(Number):
+    """An id, as an int or as a string of digits."""
+
+    def __init__(self, least: int = 1, **kwargs: Any) -> None:
+        either = [
+            {"type": "integer", "minimum": least, "maximum": MAX_ID},
+            {"type": "string", "pattern": "^[0-9]{1,19}$"},
+        ]
+        metadata = {"anyOf": either} | kwargs.pop("metadata", {})
+        super().__init__(least, MAX_ID, digits=True, metadata=metadata, **kwargs)
+
+
+class Reference(Id):
+    """The id of a record that must exist.
 
     `model` says which; where `none` is true, 0 stands for no record. The id is looked up after the
     request's shape was checked, together with all others (see `api.py`).
     """
 
     def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
-        super().__init__(0 if none else 1, MAX_ID, digits=True, **kwargs)
+        super().__init__(0 if none else 1, **kwargs)
         self.model = model
         self.model_name = model.__name__.lower()
 
@@ -186,6 +198,13 @@ class Discriminator(Text):
     """Discord's four digits beside a name, as a string or an int; `0` where there are none."""
 
     default_error_messages = {"invalid": Message("This must be up to 4 digits.")}
+
+    def __init__(self, **kwargs: Any) -> None:
+        either = [
+            {"type": "string", "pattern": "^[0-9]{1,4}$"},
+            {"type": "integer", "minimum": 0, "maximum": 9999},
+        ]
+        super().__init__(metadata={"anyOf": either} | kwargs.pop("metadata", {}), **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         digits = str(value) if type(value) in {int, str} else ""
@@ -399,7 +418,7 @@ class Body(ma.Schema):
 class NewAccount(Body):
     """A new account."""
 
-    id = Number(1, MAX_ID, digits=True, required=True, metadata={"example": 80351110224678912})
+    id = Id(required=True, metadata={"example": "80351110224678912"})
     name = Name(required=True, metadata={"example": "Ann"})
     discriminator = Discriminator(required=True, metadata={"example": "0"})
     avatar_url = Url(metadata={"example": "https://example.com/ann.png"})
@@ -439,7 +458,9 @@ class NewAward(Body):
     title = Name(required=True, metadata={"example": "First place"})
     image_url = Url(required=True, metadata={"example": "https://example.com/first.png"})
     team = Reference(Team, required=True, metadata={"example": 1})
-    accounts = ListOf(Reference(Account), required=True, metadata={"example": [80351110224678912]})
+    accounts = ListOf(
+        Reference(Account), required=True, metadata={"example": ["80351110224678912"]}
+    )
 
 
 class AwardChanges(Body):
@@ -453,7 +474,7 @@ class AwardChanges(Body):
 class NewSession(Body):
     """The account to sign in."""
 
-    account = Reference(Account, required=True, metadata={"example": 80351110224678912})
+    account = Reference(Account, required=True, metadata={"example": "80351110224678912"})
 
 
 class NewCallback(Body):

@@ -5,7 +5,7 @@ import os
 import signal
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,7 +46,8 @@ def backup(file: Path) -> None:
             _check(copy)
             _sync(copy)
             os.link(copy, file)
-        _sync(file.parent)
+        with suppress(OSError):  # of a folder that cannot be listed, say: the backup is there
+            _sync(file.parent)
     except FileExistsError:
         raise click.ClickException(
             f"{file} exists already, and stays as it is. Choose another name."

@@ -8,7 +8,6 @@ from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import click
 from flask import current_app
@@ -81,13 +80,6 @@ def _configuration(current: Settings) -> Iterator[Finding]:
             f"HOST={current.host} lets others connect without TLS. Put a reverse proxy in front "
             "and set TRUSTED_PROXIES=1; if the proxy is on this machine, leave HOST out.",
         )
-    for origin in current.allowed_origins:
-        if not _is_origin(origin):
-            yield Finding(
-                WARNING,
-                f"ALLOWED_ORIGINS has {origin}, which is no origin: write https://a.example, "
-                "without a path or a slash at its end.",
-            )
 
 
 def _is_loopback(host: str) -> bool:
@@ -95,11 +87,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _is_origin(text: str) -> bool:
-    scheme, _, rest = text.partition("://")
-    return text == "*" or (scheme in {"http", "https"} and rest == urlsplit(text).netloc != "")
 
 
 def _database() -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from database import Base, db
+from database import Base, db, exit_on_errors
 
 
 def _migrate() -> None:
@@ -25,4 +25,5 @@ def _migrate() -> None:
         connection.invalidate()
 
 
-_migrate()
+with exit_on_errors():
+    _migrate()

@@ -6,7 +6,10 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from api import Blueprint
 from database import connection
+from models import App
 from schemas import HealthSchema
+
+_READ = select(App.id).limit(1)
 
 blp = Blueprint("health", __name__, description="Whether the server works")
 
@@ -17,7 +20,7 @@ blp = Blueprint("health", __name__, description="Whether the server works")
 def view_health() -> dict[str, str]:
     """Check that the database answers."""
     try:
-        connection().execute(select(1))
+        connection().execute(_READ)
     except SQLAlchemyError:
         raise ServiceUnavailable("The database does not answer.") from None
     return {"status": "ok"}

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from threading import Event, Semaphore
+from typing import Any
 
 import click
 import pytest
@@ -177,6 +178,22 @@ def test_a_disk_without_links(
 
     monkeypatch.setattr("os.link", link)  # as on FAT, which a test cannot mount
     assert "Back up to another disk" in refused(database, folder / "new.db")
+
+
+def test_a_folder_that_cannot_be_listed(
+    database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is not said not to be."""
+    real = os.open
+
+    def open_(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr("os.open", open_)
+    result = command(database, "backup", str(folder / "new.db"))
+    assert (result.exit_code, (folder / "new.db").is_file()) == (0, True), result.output
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -238,6 +238,16 @@ def test_size_of_a_chunked_body_on_a_socket(server: Server) -> None:
         connection.close()
 
 
+def test_a_chunked_body_that_is_none(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    headers = {"Transfer-Encoding": "chunked"}
+    connection.request("POST", "/teams/new", b"zz\r\n", headers, encode_chunked=False)
+    with connection.getresponse() as response:
+        assert response.status == 400
+        assert json.loads(response.read()) == {"detail": "The body cannot be read."}
+    connection.close()
+
+
 def http_basic(auth: Auth) -> str:
     """Make an Authorization header."""
     return "Basic " + base64.b64encode(":".join(auth).encode()).decode()

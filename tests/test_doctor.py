@@ -94,21 +94,6 @@ def test_all_is_well(make_app: Make, database: Path) -> None:
         ({"host": "laurels.example"}, ["HOST=laurels.example lets others connect"]),
         ({"host": "::", "trusted_proxies": 1}, []),
         ({"host": "localhost", "allowed_origins": ["*"]}, []),
-        (
-            {
-                "allowed_origins": [
-                    "https://a.example/",
-                    "https://b.example",
-                    "c.example",
-                    "http://",
-                ]
-            },
-            [
-                "ALLOWED_ORIGINS has https://a.example/,",
-                "ALLOWED_ORIGINS has c.example,",
-                "ALLOWED_ORIGINS has http://,",
-            ],
-        ),
     ],
 )
 def test_settings(make_app: Make, settings: dict[str, object], warnings: list[str]) -> None:

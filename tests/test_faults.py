@@ -2,13 +2,15 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from sqlalchemy import event
 
-from database import db
+from database import db, transaction
 from permissions import APP_PERMISSIONS
 from tests.community import Community, refusal
 from tests.description import Description
@@ -55,15 +57,44 @@ def test_a_busy_database(make_app: Callable[..., Flask], database: Path) -> None
     assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
 
 
-def test_a_broken_database(make_app: Callable[..., Flask], database: Path) -> None:
+def test_a_turn_that_does_not_come(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for the writers before does not wait for ever."""
+    bot = Community(app).bot(APP_PERMISSIONS)
+    monkeypatch.setattr("database.PATIENCE", 0.05)
+    with app.app_context(), transaction(write=True), ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.post, "/teams/new", json={"name": "Red"}, auth=bot)
+        assert refusal(asked.result()) == 503
+    assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["new connections", "old connections"])
+def test_a_broken_database(make_app: Callable[..., Flask], database: Path, warm: bool) -> None:
     app = make_app()
     client = app.test_client()
+    bot = Community(app).bot(APP_PERMISSIONS)
     assert client.get("/health").get_json() == {"status": "ok"}
-    with app.app_context():
-        db.engine.dispose()
-    database.write_bytes(b"not a database" * 1000)
+    if not warm:
+        with app.app_context():
+            db.engine.dispose()
+    other = sqlite3.connect(database)
+    other.execute("CREATE TABLE other (id)")  # so nothing that was read before is still good
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with database.open("r+b") as file:
+        file.write(b"not a database" * 1000)
     assert refusal(client.get("/health")) == 503
     assert refusal(client.get("/teams/search")) == 503
+    assert refusal(client.post("/teams/new", json={"name": "Red"}, auth=bot)) == 503
+
+
+def test_a_database_without_its_tables(make_app: Callable[..., Flask], database: Path) -> None:
+    app = make_app()
+    other = sqlite3.connect(database)
+    other.execute("DROP TABLE apps")
+    other.close()
+    assert refusal(app.test_client().get("/health")) == 503
 
 
 @pytest.fixture

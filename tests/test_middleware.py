@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.receiver import SECRET, Receiver
@@ -96,3 +97,8 @@ def test_log(server: Server) -> None:
     ]
     assert password not in Path(server.log.name).read_text()
     assert SECRET not in Path(server.log.name).read_text()
+
+
+def test_a_line_in_the_log_outside_of_any_request(app: Flask) -> None:
+    with app.test_request_context():
+        app.logger.info("hello")

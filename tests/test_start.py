@@ -66,6 +66,10 @@ def test_a_database_that_cannot_be_opened(tmp_path: Path, command: tuple[str, ..
         ("MAX_SESSION_AGE", "99999999999999w"),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXIES", "all"),
+        ("ALLOWED_ORIGINS", "a.example"),
+        ("ALLOWED_ORIGINS", "https://a.example/"),
+        ("ALLOWED_ORIGINS", "https://*.a.example"),
+        ("ALLOWED_ORIGINS", "https://a.example, https://[a.example"),
         ("LOG_LEVEL", "LOUD"),
     ],
 )
@@ -89,7 +93,7 @@ def test_settings(database: Path) -> None:
         database,
         SIGNUPS_OPEN="no",
         MAX_SESSION_AGE="2w",
-        ALLOWED_ORIGINS="https://example.com, https://other.example",
+        ALLOWED_ORIGINS="https://example.com, https://other.example,",
         LOG_LEVEL="DEBUG",
         TRUSTED_PROXIES="1",
     ) as server:
@@ -99,6 +103,22 @@ def test_settings(database: Path) -> None:
         for origin, allowed in (("https://other.example", True), ("https://bad.example", False)):
             answer = requests.get(f"{server.url}/health", headers={"Origin": origin}, timeout=5)
             assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+            exposed = answer.headers.get("Access-Control-Expose-Headers")
+            assert exposed == ("Retry-After, X-Request-ID" if allowed else None)
+
+
+def test_a_command_without_a_database_makes_none(tmp_path: Path) -> None:
+    assert "not up to date" in start(*COMMAND, database=tmp_path / "new.db").stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
+    database = tmp_path / "laurels.db"
+    database.write_bytes(b"not a database" * 1000)
+    stopped = start("flask", "db", "upgrade", database=database)
+    assert stopped.returncode == 1
+    assert stopped.stderr.endswith("The database cannot be used: file is not a database.\n")
+    assert "Traceback" not in stopped.stderr
 
 
 def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
