@@ -72,6 +72,7 @@ Decorator = Callable[[View], View]
 Issue = dict[str, Any]
 Arguments = dict[str, ma.Schema]
 Values = dict[str, Any]
+Condition = Callable[[set[str]], bool]
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 MAX_BODY = 2**20
@@ -244,10 +245,6 @@ def found(record: Found | None, parameter: str) -> Found:
 # --- Endpoints ---
 
 
-def _never(_fields: set[str]) -> bool:
-    return False
-
-
 @dataclasses.dataclass
 class Contract:
     """What a view takes, needs and gives, noted down by its decorators."""
@@ -255,7 +252,7 @@ class Contract:
     arguments: Arguments = dataclasses.field(default_factory=dict)
     prepare: Callable[[Values], None] = lambda _: None
     actions: tuple[Action, ...] | None = None
-    unless: Callable[[set[str]], bool] = _never
+    unless: Condition | None = None
     status: int = 200
     dump: Callable[[Any], Any] | None = None
 
@@ -308,7 +305,7 @@ class Blueprint(flask_smorest.Blueprint):
         """Document an error, and what it says."""
         return self.alt_response(status, schema=ErrorSchema, example={"detail": detail})
 
-    def requires(self, *actions: Action, unless: Callable[[set[str]], bool] = _never) -> Decorator:
+    def requires(self, *actions: Action, unless: Condition | None = None) -> Decorator:
         """Ask for credentials, and for permission to do all of these to what the path names.
 
         If `unless` holds for the names of the body's fields, good or bad, the request may come
@@ -319,7 +316,7 @@ class Blueprint(flask_smorest.Blueprint):
             contract = _contract(view)
             contract.actions, contract.unless = actions, unless
             security: list[dict[str, list[str]]] = [{"basic": []}]
-            if unless is _never:
+            if unless is None:
                 words = "; and ".join(map(needs, actions)) or "credentials"
                 view.__doc__ = f"{cleandoc(view.__doc__ or '')}\n\nNeeds {words}."
             else:
@@ -409,7 +406,8 @@ def _endpoint(view: View) -> View:
         credentials = None
         if contract.actions is not None:
             bad = {loc[1] for loc in (issue["loc"] for issue in issues) if loc[:-1] == ["body"]}
-            if has_credentials() or not contract.unless({*body, *bad}):
+            spared = contract.unless is not None and contract.unless({*body, *bad})
+            if has_credentials() or not spared:
                 credentials = read_credentials()
         if not issues:
             try:
