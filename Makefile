@@ -23,12 +23,12 @@ help: ## Show this list
 
 .PHONY: run
 run: .venv/use ## Install, bring the database up to date, and serve on 127.0.0.1:8000
-	$(BIN)/flask db upgrade
+	umask 077; $(BIN)/flask db upgrade
 	$(BIN)/gunicorn
 
 .PHONY: dev
 dev: .venv/dev ## Serve for development, starting again at each change of the code
-	$(BIN)/flask db upgrade
+	umask 077; $(BIN)/flask db upgrade
 	$(BIN)/flask run --debug
 
 .PHONY: demo

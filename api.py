@@ -63,6 +63,7 @@ from schemas import (
     Message,
     Reference,
     example_of,
+    example_of_body,
     not_found,
 )
 
@@ -130,8 +131,8 @@ def _read_body() -> None:
     """
     try:
         size = len(request.get_data())
-    except HTTPException:
-        raise
+    except RequestEntityTooLarge:
+        size = MAX_BODY + 1
     except Exception:  # noqa: BLE001 - the server's own, for bad chunks
         raise BadRequest(UNREADABLE) from None
     if size > MAX_BODY:
@@ -277,8 +278,12 @@ class Blueprint(flask_smorest.Blueprint):
         def decorator(view: View) -> View:
             contract = _contract(view)
             contract.arguments = {location: schema(), **contract.arguments}
-            place = {"body": "json"}.get(location, location)
-            return _document(view, super(Blueprint, self).arguments(schema, location=place))
+            place, options = location, {}
+            if location == "body":
+                place, options = "json", {"example": example_of_body(schema())}
+            return _document(
+                view, super(Blueprint, self).arguments(schema, location=place, **options)
+            )
 
         return decorator
 
@@ -479,6 +484,7 @@ class Api(flask_smorest.Api):
         """Serve the API's description, and give every error of the app the one shape."""
         app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1
         super().init_app(app, **options)
+        del self.spec.components.schemas["PaginationMetadata"]  # pages are told of in the body
         self.spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
         for field in (Id, Discriminator):  # their metadata says what they take
             self.ma_plugin.map_to_openapi_type(field, None, None)

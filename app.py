@@ -8,10 +8,18 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import database
 import middleware
+import permissions
 from api import Api
 from commands.doctor import log_start
 from config import VERSION, Settings
 from routes import BLUEPRINTS, pages
+
+DESCRIPTION = f"""Accounts, teams and awards of a Discord community.
+
+What only reads these needs no credentials. All else is done by an app (username `A1`, made by the
+server's host) or by a member's session (`S1`), with their password, by HTTP Basic authentication.
+`permissions` is the sum of what they may do: {permissions.LIST}.
+"""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -28,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         API_VERSION=VERSION,
         OPENAPI_VERSION="3.0.3",
         OPENAPI_URL_PREFIX="/",
+        API_SPEC_OPTIONS={"info": {"description": DESCRIPTION}},
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     app.url_map.merge_slashes = False  # a path is taken as it is, never redirected

@@ -76,7 +76,7 @@ class Settings:
                 lambda name, default: list(filter(None, map(str.strip, env.list(name, default)))),
                 "ALLOWED_ORIGINS",
                 [],
-                "web sites such as https://a.example,https://b.example:8443, or * for all",
+                "web sites such as https://a.example,https://b.example (no slash at the end), or *",
                 lambda origins: all(map(ORIGIN.fullmatch, origins)),
             ),
             trusted_proxies=_read(

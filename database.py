@@ -192,7 +192,9 @@ def exit_on_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise SystemExit(f"The database cannot be used: {error.orig}.") from None
+        raise SystemExit(
+            f"The database cannot be used: {error.orig}. `flask doctor` says more."
+        ) from None
 
 
 def require_current_schema() -> None:

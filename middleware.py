@@ -31,7 +31,9 @@ def init_app(app: Flask) -> None:
     """Name and log each request of the app, and guard each response."""
     default_handler.addFilter(_add_request_id)
     default_handler.setFormatter(
-        Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s")
+        Formatter(
+            "[%(asctime)s] %(levelname)s [%(request_id)s] %(message)s", "%Y-%m-%d %H:%M:%S %z"
+        )
     )
     logging.getLogger("werkzeug").addFilter(lambda record: '"%s" %s %s' not in record.msg)
     inner = app.wsgi_app

@@ -95,10 +95,10 @@ def _has(permission: Permission) -> Allowance:
 
 
 _IS_SELF = Allowance(
-    "being this account",
+    "to be this account",
     lambda caller, target: caller.account_id is not None and caller.account_id == target.account_id,
 )
-_IS_APP = Allowance("being an app", lambda caller, _: caller.account_id is None)
+_IS_APP = Allowance("an app", lambda caller, _: caller.account_id is None)
 _OWNS_TEAM = Allowance(
     "the permission manage_own_team in this team",
     lambda caller, target: caller.owns(target.team_id),
@@ -120,6 +120,10 @@ RULES: Mapping[Action, tuple[Allowance, ...]] = {
     Action.CREATE_SESSION: (_has(Permission.AUTHENTICATE_USERS),),
     Action.MANAGE_CALLBACKS: (_IS_APP,),
 }
+
+
+LIST = ", ".join(f"{permission:d} `{permission.label}`" for permission in Permission)
+"""All permissions, in words."""
 
 
 def may(caller: Caller, action: Action, target: Target) -> bool:

@@ -242,7 +242,7 @@ class Timestamp(ma.fields.Float):
 
 
 class Sent(ma.Schema):
-    """The base of all objects that are sent: each attribute is always there, and no other is.
+    """The base of all objects that are sent: each attribute is there, and no other is.
 
     Attributes have examples, of which the API's description makes its own.
     """
@@ -254,7 +254,7 @@ class Sent(ma.Schema):
 
     def on_bind_field(self, field_name: str, field: ma.fields.Field[Any]) -> None:
         """Let the description say that an attribute is always there."""
-        field.required = not field.metadata.get("optional")
+        field.required = True
 
 
 class AwardSchema(Sent):
@@ -307,12 +307,17 @@ class SessionSchema(Sent):
 
 
 class AppSchema(Sent):
-    """An app; the password is there only when it was just set."""
+    """An app."""
 
     name = ma.fields.String(metadata={"example": "my-bot"})
     permissions = ma.fields.Integer(metadata={"example": 95})
     username = ma.fields.String(metadata={"example": "A1"})
-    password = ma.fields.String(metadata={"example": "y2N0...43 characters...Vw", "optional": True})
+
+
+class AppWithPasswordSchema(AppSchema):
+    """An app; the password is shown this once."""
+
+    password = ma.fields.String(metadata={"example": "y2N0...43 characters...Vw"})
 
 
 class CallbackSchema(Sent):
@@ -385,6 +390,12 @@ def example_of(schema: ma.Schema) -> dict[str, Any]:
     return {name: _example(field) for name, field in schema.fields.items()}
 
 
+def example_of_body(schema: ma.Schema) -> dict[str, Any]:
+    """Make an example of a request body, of those fields that have one."""
+    fields = schema.load_fields.items()
+    return {name: _example(field) for name, field in fields if "example" in field.metadata}
+
+
 def _example(field: ma.fields.Field[Any]) -> Any:
     if isinstance(field, ma.fields.Nested):
         return example_of(field.schema)
@@ -433,8 +444,8 @@ class AccountChanges(Body):
     discriminator = Discriminator(metadata={"example": "0"})
     avatar_url = Url(metadata={"example": "https://example.com/ann.png"})
     team = Reference(Team, none=True, metadata={"example": 1})
-    grant_permissions = Flags(metadata={"example": 32})
-    revoke_permissions = Flags(metadata={"example": 8})
+    grant_permissions = Flags()
+    revoke_permissions = Flags()
     discord_token = Text(validate=length(2047))
 
     @ma.validates_schema(skip_on_field_errors=False)
@@ -459,7 +470,9 @@ class NewAward(Body):
     image_url = Url(required=True, metadata={"example": "https://example.com/first.png"})
     team = Reference(Team, required=True, metadata={"example": 1})
     accounts = ListOf(
-        Reference(Account), required=True, metadata={"example": ["80351110224678912"]}
+        Reference(Account, metadata={"example": "80351110224678912"}),
+        required=True,
+        metadata={"example": ["80351110224678912"]},
     )
 
 
@@ -491,7 +504,11 @@ class NewCallback(Body):
 class DiscordLogin(Body):
     """The token that Discord gave for a member."""
 
-    token = Text(required=True, validate=length(2047))
+    token = Text(
+        required=True,
+        validate=length(2047),
+        metadata={"example": "6qrZcUqja7812RVdnEKjpzOL4CvHBFG"},
+    )
 
 
 class PageQuery(ma.Schema):

@@ -35,9 +35,10 @@ def list_callbacks() -> str:
         .order_by(App.name, Callback.event)
     )
     return table(
-        ("APP", "EVENT", "WAITING", "SINCE", "NEXT TRY", "URL", "LAST ERROR"),
+        ("ID", "APP", "EVENT", "WAITING", "SINCE", "NEXT TRY", "URL", "LAST ERROR"),
         *(
             (
+                callback.id,
                 name,
                 callback.event,
                 count,

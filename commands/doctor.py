@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 from flask import current_app
 from flask.cli import with_appcontext
-from sqlalchemy import Connection, NullPool, create_engine, func, or_, select
+from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select
 from sqlalchemy.exc import DBAPIError
 
 import database
@@ -143,7 +143,7 @@ def _contents() -> Iterator[Finding]:
                 yield _integrity(raw)
                 yield _writing(raw)
             if not has_current_schema(connection):
-                yield Finding(PROBLEM, "The database is not up to date. Run `flask db upgrade`.")
+                yield _outdated(connection)
                 return
             yield Finding(OK, "The database is up to date.")
             yield _apps(connection)
@@ -183,6 +183,16 @@ def _failure(error: BaseException | None) -> Finding:
     return Finding(
         PROBLEM, f"The database cannot be used: {what}. Check DATABASE_URL, and who may use it."
     )
+
+
+def _outdated(connection: Connection) -> Finding:
+    tables = inspect(connection).get_table_names()
+    if tables and "alembic_version" not in tables:
+        return Finding(
+            PROBLEM,
+            f"This is another program's database: it has a table {tables[0]}. Check DATABASE_URL.",
+        )
+    return Finding(PROBLEM, "The database is not up to date. Run `flask db upgrade`.")
 
 
 def _apps(connection: Connection) -> Finding:

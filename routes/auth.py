@@ -22,6 +22,7 @@ from reading import Record
 from schemas import (
     AccountSchema,
     AppSchema,
+    AppWithPasswordSchema,
     DiscordLogin,
     NewSession,
     SessionSchema,
@@ -30,7 +31,7 @@ from schemas import (
 blp = Blueprint("auth", __name__, description="Credentials, and who one is")
 
 _dump_app, _dump_account = dumper(AppSchema()), dumper(AccountSchema())
-_dump_session = dumper(SessionSchema())
+_dump_session, _dump_new_app = dumper(SessionSchema()), dumper(AppWithPasswordSchema())
 _START = insert(Session).returning(Session.id)
 
 
@@ -82,7 +83,7 @@ def create_session(body: dict[str, Any]) -> Record:
 
 
 @blp.route("/auth/reset_token", methods=["POST"])
-@blp.response(200, {"oneOf": [AppSchema, SessionSchema]})
+@blp.response(200, {"oneOf": [AppWithPasswordSchema, SessionSchema]})
 @blp.requires()
 def reset_token() -> Response:
     """Replace the token that this request uses.
@@ -94,7 +95,7 @@ def reset_token() -> Response:
         session = db.session.get_one(Session, caller.session_id)
         return jsonify(_dump_session(renew_session(session)))
     password = db.session.get_one(App, caller.app_id).renew_token()
-    return jsonify(_dump_app(app_record(caller) | {"password": password}))
+    return jsonify(_dump_new_app(app_record(caller) | {"password": password}))
 
 
 @blp.route("/auth/me")

@@ -254,7 +254,7 @@ def test_restore(empty_database: Path, tmp_path: Path) -> None:
     database = tmp_path / "instance/laurels.sqlite3"
     database.parent.mkdir()
     database.write_bytes(empty_database.read_bytes())
-    restore = re.search(r"^```\n(rm .*?)make run\n```$", README, re.DOTALL | re.MULTILINE)
+    restore = re.search(r"^```\n(mkdir .*?)make run\n```$", README, re.DOTALL | re.MULTILINE)
     assert restore
     auth = create_bot(database, "--all")
     with Server(database) as server:

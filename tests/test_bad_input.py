@@ -234,7 +234,9 @@ def test_size_of_a_chunked_body_on_a_socket(server: Server) -> None:
             connection.request("POST", path, body, headers, encode_chunked=True)
         with connection.getresponse() as response:
             assert response.status == status
-            assert set(json.loads(response.read())) == {"detail"}
+            answer = json.loads(response.read())
+        assert set(answer) == {"detail"}
+        assert (answer["detail"] == "The body is larger than 1 MiB.") is (status == 413)
         connection.close()
 
 

@@ -195,3 +195,10 @@ def test_no_permission(database: Path) -> None:
         (found,) = problems(database)
         path.chmod(before)
         assert found.startswith(f"You may not read and write {path}. Run this as the user")
+
+
+def test_the_database_of_another_program(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DROP TABLE alembic_version")
+    (found,) = problems(database)
+    assert found.startswith("This is another program's database: it has a table ")

@@ -55,7 +55,7 @@ def test_readme(server: Server, tmp_path: Path) -> None:
     assert moved["team"] | {"member_count": 0} == team
     assert accounts["data"] == [moved | {"awards": [award]} | {"team": accounts["data"][0]["team"]}]
     assert teams["data"][0]["member_count"] == 1
-    assert "Deleted the app My bot." in printed
+    assert "Deleted the app Second trial." in printed
 
 
 def test_api_examples(server: Server, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_api_examples(server: Server, tmp_path: Path) -> None:
 def test_python_example(server: Server, tmp_path: Path) -> None:
     username, password = create_bot(server.database, "--all")
     (tmp_path / "example.py").write_text(blocks(API, "python")[0])
-    settings = {"USERNAME": username, "PASSWORD": password, "API": server.url}
+    settings = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
     settings |= {"PYTHONWARNINGS": "default"}  # the client's own
     printed = shell(".venv/client/bin/python example.py", server, tmp_path, **settings)
     assert printed == "Bob is in Blue\n"

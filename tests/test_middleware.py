@@ -51,8 +51,8 @@ def test_request_id(client: FlaskClient, offered: str, taken: bool) -> None:
 def logged(server: Server) -> list[str]:
     """Give the server's log, but for gunicorn's own lines, times and durations."""
     lines = Path(server.log.name).read_text().splitlines()
-    ours = [line for line in lines if re.match(r"\S+ \S+ (INFO|WARNING|ERROR) \[", line)]
-    return [re.sub(r"^\S+ \S+ |[0-9.]+ ms", "", line) for line in ours]
+    ours = [line for line in lines if re.match(r"\[.{25}\] (INFO|WARNING|ERROR) ", line)]
+    return [re.sub(r"^\[.{25}\] |[0-9.]+ ms", "", line) for line in ours]
 
 
 def test_start(database: Path) -> None:
