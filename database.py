@@ -154,7 +154,9 @@ def transaction(*, write: bool, durable: bool = True) -> Iterator[None]:
     """
     with _turn(write=write), db.engine.connect() as g.connection:
         try:
-            with g.connection.execution_options(write=write, durable=durable).begin():
+            if write:  # a read needs no options, and they cost
+                g.connection.execution_options(write=True, durable=durable)
+            with g.connection.begin():
                 yield
                 connection()
         finally:

@@ -112,7 +112,7 @@ def test_only_the_change_waits_for_the_disk(world: World) -> None:
     levels = []
 
     def note(connection: Connection) -> None:
-        if connection.get_execution_options()["write"]:
+        if connection.get_execution_options().get("write"):
             levels.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
 
     with world.app.app_context():
