@@ -35,7 +35,7 @@ def init_app(app: Flask) -> None:
             "[%(asctime)s] %(levelname)s [%(request_id)s] %(message)s", "%Y-%m-%d %H:%M:%S %z"
         )
     )
-    logging.getLogger("werkzeug").addFilter(lambda record: '"%s" %s %s' not in record.msg)
+    logging.getLogger("werkzeug").addFilter(_is_no_request)
     inner = app.wsgi_app
 
     def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -63,6 +63,11 @@ def init_app(app: Flask) -> None:
         return inner(environ, start)
 
     app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+
+
+def _is_no_request(record: LogRecord) -> bool:
+    """Say whether a line of the development server is not its own about a request."""
+    return '"%s" %s %s' not in record.msg
 
 
 def _add_request_id(record: LogRecord) -> bool:

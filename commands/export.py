@@ -12,8 +12,7 @@ from flask.cli import with_appcontext
 from sqlalchemy import Select, String, cast, func, select
 
 import database
-from commands.groups import database_errors
-from database import connection, transaction
+from database import connection, exit_on_errors, transaction
 from models import Account, Award, Awardee, Team
 from permissions import Permission
 
@@ -68,7 +67,7 @@ def export(what: str) -> None:
             open(  # in UTF-8, whatever the terminal has
                 sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False
             ) as stream,
-            database_errors(),
+            exit_on_errors(),
             transaction(write=False),
         ):
             write(what, stream)

@@ -1,13 +1,11 @@
 """What all command groups share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy.exc import DBAPIError
 
 import database
 
@@ -22,7 +20,7 @@ class Commands(AppGroup):
             @wraps(function)
             def run(*values: Any, **options: Any) -> None:
                 database.require_current_schema()
-                with database_errors(), database.transaction(write=True):
+                with database.exit_on_errors(), database.transaction(write=True):
                     text = function(*values, **options)
                 if text:
                     click.echo(text)
@@ -31,15 +29,6 @@ class Commands(AppGroup):
             return command
 
         return decorator
-
-
-@contextmanager
-def database_errors() -> Iterator[None]:
-    """End the command with one line if the database refuses something in the block."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise click.ClickException(f"The database says: {error.orig}.") from None
 
 
 def table(*rows: tuple[object, ...]) -> str:

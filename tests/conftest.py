@@ -1,6 +1,7 @@
 """The few fixtures: a database, the app on it, a client, a community."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from middleware import REQUEST_ID
 from tests.community import Auth, Caller, Community
 from tests.description import Description
 from tests.server import Server, flask
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
 
 
 @pytest.fixture(scope="session")

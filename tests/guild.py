@@ -5,7 +5,6 @@ from http.server import BaseHTTPRequestHandler
 from itertools import count
 from queue import Queue
 from threading import Condition, Thread
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -212,11 +211,6 @@ class Guild(HttpServer):
                 return 204, None
         return 404, {"code": 0, "message": f"The stand-in does not know {method} {path}."}
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.gateway.shutdown()
-        super().__exit__(kind, error, traceback)
+        super().__exit__()

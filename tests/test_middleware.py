@@ -1,11 +1,13 @@
 """What every request gets: an id, a line in the log, careful headers."""
 
+import logging
 import re
 from pathlib import Path
 
 import pytest
 import requests
 from flask import Flask
+from flask.logging import default_handler
 from flask.testing import FlaskClient
 
 from tests.receiver import SECRET, Receiver
@@ -100,5 +102,7 @@ def test_log(server: Server) -> None:
 
 
 def test_a_line_in_the_log_outside_of_any_request(app: Flask) -> None:
+    record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO"})
     with app.test_request_context():
-        app.logger.info("hello")
+        assert default_handler.filter(record)
+    assert default_handler.format(record).endswith("] INFO [-] hello")
