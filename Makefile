@@ -15,10 +15,10 @@ help: ## Show this list
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-.venv/client: tests/requirements-client.txt examples/bot/requirements.txt .venv/use
+.venv/client: tests/support/requirements-client.txt examples/bot/requirements.txt .venv/use
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check \
-		-r tests/requirements-client.txt -r examples/bot/requirements.txt
+		-r tests/support/requirements-client.txt -r examples/bot/requirements.txt
 	touch $@
 
 .PHONY: run

@@ -7,12 +7,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import database
-import middleware
 import permissions
-from api import Api
+from api import middleware
+from api.endpoints import Api
 from commands.doctor import log_start
 from config import VERSION, Settings
-from routes import BLUEPRINTS, pages
+from pages import views as pages
+from routes import BLUEPRINTS
 
 DESCRIPTION = f"""Accounts, teams and awards of a Discord community.
 

@@ -1,242 +1,34 @@
-"""What goes over the wire: one class for each JSON object and each set of parameters.
+"""What goes over the wire: one class for each JSON object and each set of parameters."""
 
-Each issue with a value carries a `Message`: a sentence for people and a short stable word for
-programs (`missing`, `invalid`, `not_found`, `unknown_field`, `conflict`, `too_long`, ...).
-"""
-
-import re
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
 import marshmallow as ma
-from marshmallow import ValidationError, validate
-
-from database import MAX_ID, Base
-from models import Account, Award, EventType, Team
-from permissions import ALL_PERMISSIONS
-from signing import signing_key
-
-MAX_PER_PAGE = 1000
-UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and lone surrogates."""
-UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
-HOST = re.compile(r"[\w.:-]+")
-SECRET = re.compile(r"[!-~]([ -~]*[!-~])?")
-
-
-class Message(str):
-    """An issue in words, with the machine word that names its kind."""
-
-    __slots__ = ("type",)
-
-    type: str
-
-    def __new__(cls, text: str, kind: str = "invalid") -> Self:
-        """Make a message."""
-        message = super().__new__(cls, text)
-        message.type = kind
-        return message
-
-    def format(self, *args: object, **kwargs: object) -> "Message":
-        """Fill in the sentence, as marshmallow does, and keep the word."""
-        return Message(super().format(*args, **kwargs), self.type)
-
-
-REQUIRED = Message("This field is required.", "missing")
-UNKNOWN_FIELD = Message("This endpoint has no such field.", "unknown_field")
-
-
-def not_found(name: str) -> Message:
-    """Say that there is no record with an id."""
-    return Message(f"There is no such {name}.", "not_found")
-
-
-# --- Values ---
-
-
-class Number(ma.fields.Integer):
-    """A whole number: a JSON int, or a string of ASCII digits where `digits` is true."""
-
-    default_error_messages = {
-        "required": REQUIRED,
-        "invalid": Message("This must be a whole number from {min} to {max}."),
-    }
-
-    def __init__(self, least: int, most: int, *, digits: bool = False, **kwargs: Any) -> None:
-        bounds = {"minimum": least, "maximum": most}
-        super().__init__(metadata=bounds | kwargs.pop("metadata", {}), **kwargs)
-        self.least, self.most, self.digits = least, most, digits
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if self.digits and isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value):
-            value = int(value)
-        if type(value) is not int or not self.least <= value <= self.most:
-            error = self.make_error("invalid", min=self.least, max=self.most)
-            raise ValidationError(error.messages, valid_data=[])  # keeps the place in a list
-        return value
-
-
-class Id(Number):
-    """An id, as an int or as a string of digits."""
-
-    def __init__(self, least: int = 1, **kwargs: Any) -> None:
-        either = [
-            {"type": "integer", "minimum": least, "maximum": MAX_ID},
-            {"type": "string", "pattern": "^[0-9]{1,19}$"},
-        ]
-        metadata = {"anyOf": either} | kwargs.pop("metadata", {})
-        super().__init__(least, MAX_ID, digits=True, metadata=metadata, **kwargs)
-
-
-class Reference(Id):
-    """The id of a record that must exist.
-
-    `model` says which; where `none` is true, 0 stands for no record. The id is looked up after the
-    request's shape was checked, together with all others (see `api.py`).
-    """
-
-    def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
-        super().__init__(0 if none else 1, **kwargs)
-        self.model = model
-        self.model_name = model.__name__.lower()
-
-
-class PathReference(Reference):
-    """An id in the path: what is not an id at all is the id of nothing."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        try:
-            return super()._deserialize(value, attr, data, **kwargs)
-        except ValidationError:
-            raise ValidationError(not_found(self.model_name)) from None
-
-
-class ListOf(ma.fields.List[Any]):
-    """A JSON list."""
-
-    default_error_messages = {"required": REQUIRED, "invalid": Message("This must be a list.")}
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if isinstance(value, list):  # a null in a list is as invalid as anything else, in its place
-            value = [False if item is None else item for item in value]
-        return super()._deserialize(value, attr, data, **kwargs)
-
-
-class Text(ma.fields.String):
-    """A JSON string."""
-
-    default_error_messages = {"required": REQUIRED, "invalid": Message("This must be a string.")}
-
-
-def length(most: int, least: int = 1) -> validate.Length:
-    """Bound the length of a text, in characters."""
-    kind = "too_long" if least == 0 else "length"
-    return validate.Length(
-        least, most, error=Message(f"This must have {least} to {most} characters.", kind)
-    )
-
-
-def readable(text: str) -> None:
-    """Refuse text that is blank or holds control characters or lone surrogates."""
-    if UNREADABLE.search(text):
-        raise ValidationError(Message("This must not contain control characters or surrogates."))
-    if text.isspace():
-        raise ValidationError(Message("This must not be blank.", "blank"))
-
-
-def searchable(text: str) -> None:
-    """Refuse text that no stored name can contain and that a database may stumble over."""
-    if UNSEARCHABLE.search(text):
-        raise ValidationError(Message("This must not contain NUL or surrogates."))
-
-
-def web_address(url: str) -> None:
-    """Refuse what is not an absolute http or https URL with a host."""
-    try:
-        parts = urlsplit(url)
-        good = (
-            parts.scheme in {"http", "https"}
-            and HOST.fullmatch(parts.hostname or "")
-            and parts.port != 0
-            and not re.search(r"\s", url)
-        )
-    except ValueError:  # a port that is none, an address in brackets that is none
-        good = False
-    if not good:
-        raise ValidationError(Message("This must be an absolute http or https URL."))
-
-
-def secret(text: str) -> None:
-    """Refuse what cannot stand in a header, or looks like a signing key but is none."""
-    if not SECRET.fullmatch(text):
-        raise ValidationError(
-            Message("This must be printable ASCII characters, with no space at either end.")
-        )
-    try:
-        signing_key(text)
-    except ValueError:
-        raise ValidationError(Message("After `whsec_` there must be base64.")) from None
-
-
-class Name(Text):
-    """A name or title that people read."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=[length(255), readable], **kwargs)
-
-
-class Url(Text):
-    """An absolute http or https URL."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=[length(2047), readable, web_address], **kwargs)
-
-
-class Discriminator(Text):
-    """Discord's four digits beside a name, as a string or an int; `0` where there are none."""
-
-    default_error_messages = {"invalid": Message("This must be up to 4 digits.")}
-
-    def __init__(self, **kwargs: Any) -> None:
-        either = [
-            {"type": "string", "pattern": "^[0-9]{1,4}$"},
-            {"type": "integer", "minimum": 0, "maximum": 9999},
-        ]
-        super().__init__(metadata={"anyOf": either} | kwargs.pop("metadata", {}), **kwargs)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        digits = str(value) if type(value) in {int, str} else ""
-        if not re.fullmatch("[0-9]{1,4}", digits):
-            raise self.make_error("invalid")
-        return digits if digits == "0" else digits.zfill(4)
-
-
-class Flags(Number):
-    """Permissions, as the sum of their bit flags."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(0, int(ALL_PERMISSIONS), **kwargs)
-
-
-class EventName(ma.fields.Enum[EventType]):
-    """A type of event."""
-
-    default_error_messages = {
-        "unknown": Message("There is no such type of event. There are: {choices}.")
-    }
-
-    def __init__(self) -> None:
-        super().__init__(EventType, by_value=True)
-
-
-class Timestamp(ma.fields.Float):
-    """A moment, in seconds since the UNIX epoch, with fraction."""
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> float | None:
-        return value.timestamp() if isinstance(value, datetime) else None
-
+from marshmallow import ValidationError
+
+from database import MAX_ID
+from fields import (
+    MAX_PER_PAGE,
+    REQUIRED,
+    UNKNOWN_FIELD,
+    Discriminator,
+    EventName,
+    Flags,
+    Id,
+    ListOf,
+    Message,
+    Name,
+    Number,
+    PathReference,
+    Reference,
+    Text,
+    Timestamp,
+    Url,
+    length,
+    searchable,
+    secret,
+)
+from models import Account, Award, Team
 
 # --- Objects that are sent ---
 

@@ -28,7 +28,7 @@ from app import create_app
 from benchmarks.seed import seed
 from config import Settings
 from database import db
-from tests.server import ROOT, Server, flask
+from tests.support.server import ROOT, Server, flask
 
 SIZES = (10_000, 100_000)
 SCRIPT = Path(__file__).with_name("wrk.lua")

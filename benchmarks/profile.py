@@ -9,7 +9,7 @@ from pathlib import Path
 from app import create_app
 from benchmarks.seed import seed
 from config import Settings
-from tests.server import flask
+from tests.support.server import flask
 
 REQUESTS = 500
 

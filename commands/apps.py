@@ -6,9 +6,9 @@ from sqlalchemy import select
 
 from commands.groups import Commands, table
 from database import MAX_ID, db
+from fields import Name
 from models import App
 from permissions import APP_PERMISSIONS, Permission
-from schemas import Name
 
 apps = Commands("apps", help="Manage the apps (bots, web sites) that may use the API.")
 

@@ -8,9 +8,9 @@ from flask import current_app
 from sqlalchemy import func, select
 
 import database
+from callbacks.delivery import Run, count_waiting, deliver_all
 from commands.groups import Commands, table
 from database import db
-from delivery import Run, count_waiting, deliver_all
 from models import App, Callback, Delivery
 
 callbacks = Commands("callbacks", help="See what waits for the receivers of events, and send it.")

@@ -7,13 +7,14 @@ from typing import Any
 from marshmallow import ValidationError
 from werkzeug.exceptions import Conflict, Forbidden
 
-import reading
-from api import Blueprint, found
+import queries
+from api.endpoints import Blueprint, found
 from authentication import permit, principal
+from callbacks.events import record_accounts
 from config import settings
 from database import db
-from discord_api import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, BadTokenError, identify
-from events import record_accounts
+from fields import Message
+from integrations.discord import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, BadTokenError, identify
 from models import Account, EventType
 from permissions import (
     Action,
@@ -23,13 +24,12 @@ from permissions import (
     refused_grants,
     refused_revocations,
 )
-from reading import Record
+from queries import Record
 from schemas import (
     AccountChanges,
     AccountPageSchema,
     AccountQuery,
     AccountSchema,
-    Message,
     NewAccount,
     SignupsSchema,
 )
@@ -70,7 +70,7 @@ def create_account(body: dict[str, Any]) -> Record:
     record_accounts(EventType.ACCOUNT_CREATE, [account.id])
     if team_id is not None:
         record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account.id], team_id=team_id)
-    return found(reading.account(body["id"]), "account")
+    return found(queries.account(body["id"]), "account")
 
 
 @blp.route("/accounts/search")
@@ -78,14 +78,14 @@ def create_account(body: dict[str, Any]) -> Record:
 @blp.response(200, AccountPageSchema)
 def search_accounts(query: dict[str, Any]) -> Record:
     """List accounts by name, a page at a time."""
-    return reading.account_page(**query)
+    return queries.account_page(**query)
 
 
 @blp.route("/account/<account>")
 @blp.response(200, AccountSchema)
 def view_account(account: int) -> Record:
     """View an account."""
-    return found(reading.account(account), "account")
+    return found(queries.account(account), "account")
 
 
 def ask_discord(body: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ def edit_account(account: Account, body: dict[str, Any]) -> Record:
     """
     _check_changes(account, body)
     _apply_changes(account, body)
-    return found(reading.account(account.id), "account")
+    return found(queries.account(account.id), "account")
 
 
 @blp.route("/account/<account>", methods=["DELETE"])

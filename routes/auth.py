@@ -8,17 +8,24 @@ from sqlalchemy import insert
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-import reading
-from api import Blueprint
+import queries
+from api.endpoints import Blueprint
 from authentication import Principal, principal
+from callbacks.events import record_accounts
 from config import settings
 from database import connection, db, now
-from discord_api import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, BadTokenError, DiscordUser, identify
 from dumping import dumper
-from events import record_accounts
+from integrations.discord import (
+    BAD_TOKEN,
+    TOO_OFTEN,
+    UNREACHABLE,
+    BadTokenError,
+    DiscordUser,
+    identify,
+)
 from models import Account, App, EventType, Session, digest, new_token
 from permissions import Action
-from reading import Record
+from queries import Record
 from schemas import (
     AccountSchema,
     AppSchema,
@@ -106,7 +113,7 @@ def view_self() -> Response:
     caller = principal()
     if caller.account_id is None:
         return jsonify(_dump_app(app_record(caller)))
-    return jsonify(_dump_account(reading.account(caller.account_id)))
+    return jsonify(_dump_account(queries.account(caller.account_id)))
 
 
 def start_session(account_id: int) -> Record:

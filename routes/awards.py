@@ -6,13 +6,13 @@ from flask import Response
 from sqlalchemy import insert, select
 from werkzeug.exceptions import NotFound
 
-import reading
-from api import Blueprint, found
+import queries
+from api.endpoints import Blueprint, found
+from callbacks.events import record_accounts
 from database import connection, db
-from events import record_accounts
 from models import Account, Award, Awardee, EventType
 from permissions import Action
-from reading import Record
+from queries import Record
 from schemas import AwardChanges, AwardDetailsSchema, AwardSchema, NewAward
 
 blp = Blueprint("awards", __name__, description="Awards, and who has them")
@@ -34,7 +34,7 @@ def create_award(body: dict[str, Any]) -> Record:
     awardees = [{"account_id": key, "award_id": award.id} for key in account_ids]
     if awardees:
         connection().execute(insert(Awardee), awardees)
-    shown = found(reading.award(award.id), "award")
+    shown = found(queries.award(award.id), "award")
     record_accounts(EventType.AWARD_GIVE, account_ids, award=shown)
     return shown
 
@@ -43,7 +43,7 @@ def create_award(body: dict[str, Any]) -> Record:
 @blp.response(200, AwardDetailsSchema)
 def view_award(award: int) -> Record:
     """View an award, the accounts that have it, and its team."""
-    return found(reading.award_details(award), "award")
+    return found(queries.award_details(award), "award")
 
 
 @blp.route("/award/<award>", methods=["PATCH"])
@@ -56,7 +56,7 @@ def edit_award(award: Award, body: dict[str, Any]) -> Record:
         award.team_id = body.pop("team")
     for field, value in body.items():
         setattr(award, field, value)
-    return found(reading.award(award.id), "award")
+    return found(queries.award(award.id), "award")
 
 
 @blp.route("/award/<award>", methods=["DELETE"])
@@ -64,7 +64,7 @@ def edit_award(award: Award, body: dict[str, Any]) -> Record:
 @blp.requires(Action.MANAGE_AWARDS)
 def delete_award(award: Award) -> None:
     """Delete an award, and take it from everybody who has it."""
-    shown = reading.award(award.id)
+    shown = queries.award(award.id)
     holders = select(Awardee.account_id).where(Awardee.award_id == award.id)
     account_ids = sorted(db.session.scalars(holders))
     db.session.delete(award)
@@ -81,7 +81,7 @@ def give_award(account: Account, award: Award) -> Response:
     if db.session.get(Awardee, (account.id, award.id)):
         return Response(status=208)
     db.session.add(Awardee(account_id=account.id, award_id=award.id))
-    record_accounts(EventType.AWARD_GIVE, [account.id], award=reading.award(award.id))
+    record_accounts(EventType.AWARD_GIVE, [account.id], award=queries.award(award.id))
     return Response(status=201)
 
 
@@ -95,4 +95,4 @@ def take_award(account: Account, award: Award) -> None:
     if awardee is None:
         raise NotFound("This account does not have this award.")
     db.session.delete(awardee)
-    record_accounts(EventType.AWARD_TAKE, [account.id], award=reading.award(award.id))
+    record_accounts(EventType.AWARD_TAKE, [account.id], award=queries.award(award.id))

@@ -5,13 +5,13 @@ from typing import Any
 from sqlalchemy import update
 from werkzeug.exceptions import NotFound
 
-import reading
-from api import Blueprint
+import queries
+from api.endpoints import Blueprint
 from authentication import principal
 from database import db, now
 from models import Callback, Delivery, EventType
 from permissions import Action
-from reading import Record
+from queries import Record
 from schemas import CallbackSchema, CallbacksSchema, NewCallback
 
 blp = Blueprint("callbacks", __name__, description="Where an app wants to be told of events")
@@ -27,7 +27,7 @@ def put_callback(event: EventType, body: dict[str, Any]) -> Record:
     A callback that is registered again keeps its id and what waits for it, which goes to the new
     URL with the next event.
     """
-    registered = reading.callback(principal().app_id, event)
+    registered = queries.callback(principal().app_id, event)
     if registered is None:
         callback = Callback(app_id=principal().app_id, event=event.value)
         db.session.add(callback)
@@ -65,11 +65,11 @@ def delete_callback(event: EventType) -> None:
 @blp.requires(Action.MANAGE_CALLBACKS)
 def list_callbacks() -> dict[str, Any]:
     """List the URLs of the app's callbacks, by type of event."""
-    return {"callbacks": reading.callbacks(principal().app_id)}
+    return {"callbacks": queries.callbacks(principal().app_id)}
 
 
 def _registered(event: EventType) -> Record:
-    callback = reading.callback(principal().app_id, event)
+    callback = queries.callback(principal().app_id, event)
     if callback is None:
         raise NotFound(f"This app has no callback for {event.value}.")
     return callback

@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import ServiceUnavailable
 
-from api import Blueprint
+from api.endpoints import Blueprint
 from database import connection
 from models import App
 from schemas import HealthSchema

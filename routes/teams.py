@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-import reading
-from api import Blueprint, found
+import queries
+from api.endpoints import Blueprint, found
+from callbacks.events import record_accounts, record_team
 from database import db
-from events import record_accounts, record_team
 from models import Account, EventType, Team
 from permissions import Action, Permission
-from reading import Record
+from queries import Record
 from schemas import TeamBody, TeamPageSchema, TeamQuery, TeamSchema
 
 blp = Blueprint("teams", __name__, description="Teams")
@@ -29,7 +29,7 @@ def create_team(body: dict[str, Any]) -> Record:
     db.session.add(team)
     db.session.flush()
     record_team(EventType.TEAM_CREATE, team.id)
-    return found(reading.team(team.id), "team")
+    return found(queries.team(team.id), "team")
 
 
 @blp.route("/teams/search")
@@ -37,14 +37,14 @@ def create_team(body: dict[str, Any]) -> Record:
 @blp.response(200, TeamPageSchema)
 def search_teams(query: dict[str, Any]) -> Record:
     """List teams by name, a page at a time."""
-    return reading.team_page(**query)
+    return queries.team_page(**query)
 
 
 @blp.route("/team/<team>")
 @blp.response(200, TeamSchema)
 def view_team(team: int) -> Record:
     """View a team."""
-    return found(reading.team(team), "team")
+    return found(queries.team(team), "team")
 
 
 @blp.route("/team/<team>", methods=["PATCH"])
@@ -56,7 +56,7 @@ def edit_team(team: Team, body: dict[str, Any]) -> Record:
     if team.name != body["name"]:
         team.name = body["name"]
         record_team(EventType.TEAM_UPDATE, team.id)
-    return found(reading.team(team.id), "team")
+    return found(queries.team(team.id), "team")
 
 
 @blp.route("/team/<team>", methods=["DELETE"])

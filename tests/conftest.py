@@ -14,13 +14,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
+from api.middleware import REQUEST_ID
 from app import create_app
 from config import Settings
 from database import db, transaction
-from middleware import REQUEST_ID
-from tests.community import Auth, Caller, Community
-from tests.description import Description
-from tests.server import Server, flask
+from tests.support.community import Auth, Caller, Community
+from tests.support.description import Description
+from tests.support.server import Server, flask
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
 

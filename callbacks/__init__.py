@@ -1,0 +1,1 @@
+"""What happens, and telling apps of it."""

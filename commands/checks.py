@@ -1,0 +1,208 @@
+"""What `flask doctor` looks at: what is wrong, and what to do about it."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select
+from sqlalchemy.exc import DBAPIError
+
+import database
+from config import Settings
+from database import db, has_current_schema, now, sqlite_faults
+from models import App, Callback, Delivery, Event, Session
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+SQLITE = (3, 35)
+"""The first SQLite with `RETURNING`."""
+
+LITTLE_SPACE = 50_000_000
+"""So many bytes are to be free beside the room for a copy of the database."""
+
+PATIENCE = timedelta(minutes=1)
+"""How long a delivery may wait, and how far a clock may be off, before it is worth a word."""
+
+
+class Finding(NamedTuple):
+    """How bad something is, and what it is and what to do about it."""
+
+    level: str
+    text: str
+
+
+def check_configuration(current: Settings) -> Iterator[Finding]:
+    """Look for settings that are dangerous."""
+    yield Finding(OK, "The configuration can be read.")
+    if current.discord_client_id is None:
+        yield Finding(
+            WARNING,
+            "DISCORD_CLIENT_ID is not set: any site that a member ever signed in to could act as "
+            "them here. Set it if members sign in with Discord.",
+        )
+    if not current.trusted_proxies and not _is_loopback(current.host):
+        yield Finding(
+            WARNING,
+            f"HOST={current.host} lets others connect without TLS. Put a reverse proxy in front "
+            "and set TRUSTED_PROXIES=1; if the proxy is on this machine, leave HOST out.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_database() -> Iterator[Finding]:
+    """Look at the database: its file, its state, what waits in it."""
+    file = database.file()
+    if file is not None:
+        yield _version()
+        if not file.is_file():
+            yield Finding(
+                PROBLEM,
+                f"There is no database at {file}. `flask db upgrade` makes one, if the folder is "
+                "there; if there should be one already, DATABASE_URL is wrong.",
+            )
+            return
+        yield _space(file)
+        if denied := [*_access(file)]:
+            yield from denied
+            return  # SQLite would leave files that are not the server's
+    yield from _contents()
+
+
+def _version() -> Finding:
+    if sqlite3.sqlite_version_info < SQLITE:
+        needed = ".".join(map(str, SQLITE))
+        return Finding(
+            PROBLEM, f"SQLite is {sqlite3.sqlite_version}: install {needed} or newer, with Python."
+        )
+    return Finding(OK, f"SQLite is {sqlite3.sqlite_version}.")
+
+
+def _access(file: Path) -> Iterator[Finding]:
+    for path, rights in ((file, os.R_OK | os.W_OK), (file.parent, os.W_OK | os.X_OK)):
+        if not os.access(path, rights):
+            yield Finding(
+                PROBLEM,
+                f"You may not read and write {path}. Run this as the user that the server runs "
+                "as; if that is you, give yourself the right to (chown, chmod).",
+            )
+
+
+def _space(file: Path) -> Finding:
+    free = shutil.disk_usage(file.parent).free
+    if free < LITTLE_SPACE + file.stat().st_size:
+        return Finding(WARNING, f"Only {free / 1e6:.0f} MB are free in {file.parent}: make room.")
+    return Finding(OK, f"{free / 1e9:.1f} GB are free.")
+
+
+def _contents() -> Iterator[Finding]:
+    """Look into the database, as far as that works."""
+    engine = create_engine(db.engine.url, poolclass=NullPool)  # ours sets the journal mode
+    try:
+        with engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            if isinstance(raw, sqlite3.Connection):
+                yield _integrity(raw)
+                yield _writing(raw)
+            if not has_current_schema(connection):
+                yield _outdated(connection)
+                return
+            yield Finding(OK, "The database is up to date.")
+            yield check_apps(connection)
+            yield _deliveries(connection)
+            yield _clock(connection)
+    except DBAPIError as error:
+        yield _failure(error.orig)
+    except sqlite3.Error as error:
+        yield _failure(error)
+
+
+def _integrity(raw: sqlite3.Connection) -> Finding:
+    if faults := sqlite_faults(raw):
+        return Finding(PROBLEM, f"The database is damaged: {faults}. Restore a backup.")
+    return Finding(OK, "The database is whole.")
+
+
+def _writing(raw: sqlite3.Connection) -> Finding:
+    try:
+        raw.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        return _failure(error)
+    raw.execute("ROLLBACK")
+    return Finding(OK, "The database can be written to.")
+
+
+def _failure(error: BaseException | None) -> Finding:
+    """Say what the database refuses, and what to do about it."""
+    name = getattr(error, "sqlite_errorname", "")
+    what = str(error).strip().partition("\n")[0].rstrip(".")
+    if password := db.engine.url.password:
+        what = what.replace(str(password), "***")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return Finding(PROBLEM, f"The database is damaged: {what}. Restore a backup.")
+    if name.startswith("SQLITE_BUSY"):
+        return Finding(PROBLEM, f"{what.capitalize()}. Find the program that keeps it so, or wait.")
+    return Finding(
+        PROBLEM, f"The database cannot be used: {what}. Check DATABASE_URL, and who may use it."
+    )
+
+
+def _outdated(connection: Connection) -> Finding:
+    tables = inspect(connection).get_table_names()
+    if tables and "alembic_version" not in tables:
+        return Finding(
+            PROBLEM,
+            f"This is another program's database: it has a table {tables[0]}. Check DATABASE_URL.",
+        )
+    return Finding(PROBLEM, "The database is not up to date. Run `flask db upgrade`.")
+
+
+def check_apps(connection: Connection) -> Finding:
+    """Count the apps."""
+    if apps := connection.scalar(select(func.count(App.id))):
+        return Finding(OK, f"Apps that may use the API: {apps}.")
+    return Finding(WARNING, "No app may use the API yet: `flask apps create NAME --all` makes one.")
+
+
+def _deliveries(connection: Connection) -> Finding:
+    oldest = func.min(Delivery.created_at, type_=Delivery.created_at.type)
+    waiting, since = connection.execute(select(func.count(Delivery.id), oldest)).one()
+    if not waiting or since > now() - PATIENCE:
+        return Finding(OK, f"Deliveries that wait for receivers of events: {waiting}.")
+    error = connection.scalar(
+        select(func.coalesce(Callback.last_error, Delivery.last_error))
+        .join(Delivery, Delivery.callback_id == Callback.id)
+        .where(or_(Callback.last_error.is_not(None), Delivery.last_error.is_not(None)))
+        .order_by(Delivery.attempted_at.desc())
+        .limit(1)
+    )
+    return Finding(
+        WARNING,
+        f"Deliveries that wait for receivers of events: {waiting}, since {since:%Y-%m-%d %H:%M} "
+        f"UTC; last error: {error or 'none'}. `flask callbacks list` says for whom; mend the "
+        "receiver, then run `flask callbacks deliver --all`.",
+    )
+
+
+def _clock(connection: Connection) -> Finding:
+    newest = [
+        connection.scalar(select(func.max(moment, type_=moment.type)))
+        for moment in (Event.created_at, Session.created_at, App.created_at)
+    ]
+    ahead = max((moment for moment in newest if moment), default=now())
+    if ahead > now() + PATIENCE:
+        return Finding(
+            WARNING,
+            f"The clock says {now():%Y-%m-%d %H:%M} UTC, but something was stored at "
+            f"{ahead:%Y-%m-%d %H:%M}: it is or was wrong. Set it (`timedatectl` shows it).",
+        )
+    return Finding(OK, f"The clock says {now():%Y-%m-%d %H:%M} UTC.")

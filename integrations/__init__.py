@@ -1,0 +1,1 @@
+"""Discord, and requests to other servers."""

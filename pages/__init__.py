@@ -1,0 +1,1 @@
+"""Pages for people: the server, and the API to read and try out."""

@@ -1,0 +1,54 @@
+"""Pages for people: what this server is, and the API to read and try out."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from flask import Blueprint, Response, send_from_directory
+
+STATIC = Path(__file__).parent / "static"
+SWAGGER_UI = Path(str(files("flask_swagger_ui") / "dist"))
+KEPT = 60 * 60
+"""For how many seconds browsers need not ask again."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What a page may load and do: nothing from elsewhere, and no script or style in its own text."""
+
+blp = Blueprint("pages", __name__)
+
+
+@blp.route("/")
+def index() -> Response:
+    """Say what this server is."""
+    return _file(STATIC, "index.html")
+
+
+@blp.route("/docs")
+def docs() -> Response:
+    """Show the API's documentation, to read and try out."""
+    return _file(STATIC, "docs.html")
+
+
+@blp.route("/pages/<path:name>")
+def page_file(name: str) -> Response:
+    """Give a file that the pages use."""
+    return _file(STATIC, name)
+
+
+@blp.route("/pages/swagger-ui/<path:name>")
+def swagger_ui_file(name: str) -> Response:
+    """Give a file of Swagger UI."""
+    return _file(SWAGGER_UI, name)
+
+
+@blp.after_request
+def guard(response: Response) -> Response:
+    """Let the pages use their own scripts and styles."""
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
+
+
+def _file(folder: Path, name: str) -> Response:
+    return send_from_directory(folder, name, conditional=False, max_age=KEPT)

@@ -1,0 +1,415 @@
+"""Delivery: nothing is lost, in order, within limits of time."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Connection, event
+from standardwebhooks import Webhook
+
+from callbacks.delivery import PAUSES
+from callbacks.signing import sign
+from database import connection, db, now, transaction
+from models import Account, Callback, Delivery
+from permissions import APP_PERMISSIONS
+from tests.support.community import Caller, Community
+from tests.support.receiver import SECRET, Receiver
+
+TIMEOUT = 0.5
+UPDATE = "/callback/account_team_update"
+
+
+class World:
+    """An app with a short timeout, a bot that may do everything, two teams and a receiver."""
+
+    def __init__(self, app: Flask, receiver: Receiver) -> None:
+        self.app, self.receiver = app, receiver
+        self.community = Community(app)
+        self.bot = Caller(app.test_client(), self.community.bot(APP_PERMISSIONS))
+        self.teams = [self.community.team("Red"), self.community.team("Blue")]
+        self.register()
+
+    def register(self) -> None:
+        body = {"url": f"{self.receiver.url}/", "secret": SECRET}
+        assert self.bot("PUT", UPDATE, body).status_code == 200
+
+    def account(self, key: int) -> int:
+        return self.community.account(key)
+
+    def move(self, key: int, team: int | None = None) -> float:
+        """Move an account to another team; give the seconds that it took."""
+        before = time.monotonic()
+        present = self.bot("GET", f"/account/{key}").get_json()["team"]
+        other = self.teams[1 if present and present["id"] == self.teams[0] else 0]
+        response = self.bot("PATCH", f"/account/{key}", {"team": other if team is None else team})
+        assert response.status_code == 200, response.text
+        return time.monotonic() - before
+
+    def pauses_end(self) -> None:
+        """Let the time pass until no pause holds anything back."""
+        with self.app.app_context(), transaction(write=True):
+            for column in (Callback.resting_until, Delivery.retry_at):
+                pausing = db.update(column.class_).where(column > now())
+                db.session.execute(pausing.values({column: now() - timedelta(seconds=1)}))
+
+    def waiting(self) -> int:
+        return len(self.community.dump()["deliveries"])
+
+    def command(self, *arguments: str) -> tuple[int, str]:
+        result = self.app.test_cli_runner().invoke(args=["callbacks", *arguments])
+        return result.exit_code, result.output
+
+    def heard(self) -> list[tuple[int, int | None]]:
+        """Give the accounts and teams that the receiver took, in its order."""
+        return [
+            (int(body["account"]["id"]), body["team"] and body["team"]["id"])
+            for body in self.receiver.taken
+        ]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Give a receiver that listens."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def world(make_app: Callable[..., Flask], receiver: Receiver) -> World:
+    """Give an app with a callback at that receiver."""
+    return World(make_app(callback_timeout=timedelta(seconds=TIMEOUT)), receiver)
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    body = b'{"a": 1}'
+    moment = datetime.now().astimezone()
+    for secret, webhook in (
+        ("plain secret", Webhook(b"plain secret")),
+        ("whsec_c2VjcmV0", Webhook("whsec_c2VjcmV0")),
+    ):
+        assert sign(secret, "msg_1", int(moment.timestamp()), body) == webhook.sign(
+            "msg_1", moment, body.decode()
+        )
+
+
+def test_delivered_before_the_answer(world: World) -> None:
+    world.account(10)
+    world.move(10)
+    assert world.heard() == [(10, world.teams[0])]
+    assert world.waiting() == 0
+    headers, _ = world.receiver.attempts[0]
+    assert set(headers) >= {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    assert "cookie" not in headers
+
+
+def test_only_the_change_waits_for_the_disk(world: World) -> None:
+    world.account(10)
+    levels = []
+
+    def note(connection: Connection) -> None:
+        if connection.get_execution_options().get("write"):
+            levels.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+
+    with world.app.app_context():
+        event.listen(db.engine, "commit", note)
+    world.bot("PATCH", "/account/10", {"team": world.teams[0]})
+    world.bot("PATCH", "/account/10", {"team": 0})
+    full, normal = 2, 1
+    assert levels == [full, normal, normal] * 2  # the change, the lease, the result
+
+
+@pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "down"])
+def test_it_waits_and_goes_out_later(world: World, mode: int | str) -> None:
+    """The same id and body, with the next write that has an event."""
+    world.account(10), world.account(11)
+    if mode == "down":
+        world.receiver.stop()
+    else:
+        world.receiver.mode = mode
+    assert world.move(10) < 2 * TIMEOUT
+    assert world.waiting() == 1
+    assert world.receiver.paths == ([] if mode == "down" else ["/"])  # no redirect was followed
+    world.receiver.mode = 200
+    if mode == "down":
+        world.receiver.__enter__()
+    world.pauses_end()
+    world.move(11)
+    assert world.heard() == [(10, world.teams[0]), (11, world.teams[0])]
+    assert world.waiting() == 0
+    if mode != "down":
+        (first, first_body), (second, second_body) = world.receiver.attempts[:2]
+        assert first["webhook-id"] == second["webhook-id"]
+        assert first_body == second_body
+
+
+@pytest.mark.parametrize("mode", [500, "hang", "down"])
+def test_the_command(world: World, mode: int | str) -> None:
+    world.account(10)
+    if mode == "down":
+        world.receiver.stop()
+    else:
+        world.receiver.mode = mode
+    world.move(10)
+    status, printed = world.command("deliver")
+    assert status == 1
+    assert "1 still waiting" in printed
+    assert world.command("deliver", "--all")[0] == 1
+    status, listed = world.command("list")
+    reason = {500: "answered with status 500", "hang": "no answer", "down": "Connection refused"}
+    assert (status, reason[mode] in listed) == (0, True), listed
+    world.receiver.mode = 200
+    if mode == "down":
+        world.receiver.__enter__()
+    assert world.command("deliver")[0] == 1  # it still pauses
+    assert world.heard() == []
+    assert world.command("deliver", "--all") == (0, "")
+    assert world.heard() == [(10, world.teams[0])]
+    assert world.command("deliver") == (0, "")
+
+
+def test_pauses_grow(world: World) -> None:
+    """A refused delivery pauses, an unreachable receiver rests: longer each time."""
+    world.account(10)
+
+    def pause() -> float:
+        with world.app.app_context(), transaction(write=False):
+            delivery = connection().execute(db.select(Delivery)).one()
+            callback = connection().execute(db.select(Callback)).one()
+            until = callback.resting_until if world.receiver.server is None else delivery.retry_at
+            assert until
+            seconds: float = (until - now()).total_seconds()
+            return seconds
+
+    world.receiver.mode = 500
+    world.move(10)
+    expected = [5, 300, 1800, 7200, 18000, 36000, 36000]
+    assert [pause.total_seconds() for pause in PAUSES] == expected[:-1]
+    for seconds in expected:
+        assert seconds - 3 < pause() <= seconds
+        world.pauses_end()
+        world.command("deliver")
+    world.receiver.stop()
+    world.command("deliver", "--all")
+    for seconds in expected:
+        assert seconds - 3 < pause() <= seconds
+        world.command("deliver", "--all")
+
+
+def test_a_refusal_is_not_an_outage(world: World) -> None:
+    """Others are told at once; what is about the same account waits, and keeps its order."""
+    red, blue = world.teams
+    for key in (10, 11):
+        world.account(key)
+    world.receiver.refuses = lambda body: body["account"]["id"] == "10"
+    for team in (red, blue, 0):
+        world.move(10, team)
+        world.move(11, team)
+    assert world.heard() == [(11, red), (11, blue), (11, None)]
+    assert [body["account"]["id"] for _, body in world.receiver.attempts].count("10") == 1
+    world.receiver.refuses = lambda _: False
+    world.pauses_end()
+    world.account(12)
+    world.move(12, red)
+    assert world.heard()[3:] == [(10, red), (10, blue), (10, None), (12, red)]
+
+
+def test_a_receiver_that_hangs_costs_one_write_at_most_the_timeout(world: World) -> None:
+    for key in range(10, 111):
+        world.account(key)
+    world.receiver.mode = "hang"
+    assert TIMEOUT <= world.move(10) < TIMEOUT + 0.3
+    with_hanging = [world.move(key) for key in range(11, 61)]
+    assert len(world.receiver.attempts) == 1
+    assert world.bot("DELETE", UPDATE).status_code == 204
+    without = [world.move(key) for key in range(61, 111)]
+    assert sorted(with_hanging)[25] < 3 * sorted(without)[25] + 0.005
+    assert max(with_hanging) < TIMEOUT
+
+
+def test_many_deliveries_of_one_write(world: World) -> None:
+    """In order, within twice the timeout, and nothing twice."""
+    with world.app.app_context(), transaction(write=True):
+        db.session.add_all(
+            Account(id=key, name="x", discriminator="0", team_id=world.teams[0])
+            for key in range(1, 501)
+        )
+    before = time.monotonic()
+    assert world.bot("DELETE", f"/team/{world.teams[0]}").status_code == 204
+    assert time.monotonic() - before < 2 * TIMEOUT + 1
+    first = len(world.receiver.taken)
+    assert 0 < first < 500
+    assert world.command("deliver") == (0, "")
+    assert world.heard() == [(key, None) for key in range(1, 501)]
+    assert len(set(world.receiver.ids)) == 500
+
+
+def test_two_receivers_share_the_time(world: World) -> None:
+    """One write's deliveries, to all receivers, take at most twice the timeout."""
+    receivers = []
+    for number in range(4):
+        receiver = Receiver().__enter__()
+        receiver.mode = "hang"
+        receivers.append(receiver)
+        bot = Caller(world.bot.client, world.community.bot(name=f"bot {number}"))
+        assert bot("PUT", UPDATE, {"url": f"{receiver.url}/", "secret": SECRET}).status_code == 200
+    world.receiver.mode = "hang"
+    world.account(10)
+    assert world.move(10) < 2 * TIMEOUT + 0.3
+    for receiver in receivers:
+        receiver.stop()
+
+
+def test_registering_again(world: World) -> None:
+    """The id and what waits are kept, go to the new URL, are due at once, and not sent by that."""
+    world.account(10), world.account(11), world.account(12)
+    world.receiver.mode = 500
+    world.move(10)
+    world.receiver.stop()
+    world.move(11)
+    before = world.bot("GET", UPDATE).get_json()["id"]
+    with Receiver() as other:
+        world.receiver = other
+        world.register()
+        assert world.bot("GET", UPDATE).get_json() == {
+            "id": before,
+            "event": "account_team_update",
+            "url": f"{other.url}/",
+        }
+        assert other.attempts == []
+        assert world.waiting() == 2
+        world.move(12)
+        assert [key for key, _ in world.heard()] == [10, 11, 12]
+    assert "refused" not in world.command("list")[1]  # which the old receiver did
+
+
+def test_registering_again_while_the_old_receiver_is_waited_for(world: World) -> None:
+    """The failure of the old one is not held against the new one."""
+    world.account(10), world.account(11)
+    with Receiver() as other:
+        old = world.receiver
+        world.receiver = other
+        old.mode = "hang"
+        old.before_answer = lambda _: world.register()
+        world.move(10)
+        assert world.waiting() == 1
+        world.move(11)
+        assert [key for key, _ in world.heard()] == [10, 11]
+
+
+def test_deleting_a_callback_or_an_app_drops_what_waits(world: World) -> None:
+    world.account(10)
+    world.receiver.stop()
+    world.move(10)
+    assert world.waiting() == 1
+    world.bot("DELETE", UPDATE)
+    assert world.waiting() == 0
+    world.register()
+    world.move(10)
+    assert world.waiting() == 1
+    assert world.app.test_cli_runner().invoke(args=["apps", "delete", "bot"]).exit_code == 0
+    assert world.waiting() == 0
+
+
+def _delete(world: World) -> None:
+    assert world.bot("DELETE", UPDATE).status_code == 204
+
+
+def test_deleting_while_it_is_sent(world: World) -> None:
+    world.account(10)
+    world.receiver.before_answer = lambda _: _delete(world)
+    world.move(10)
+    assert world.waiting() == 0
+
+
+def test_nothing_personal_is_left(world: World) -> None:
+    """Once an account is deleted and its deliveries are made, no trace of its name is left."""
+    here = {"url": f"{world.receiver.url}/", "secret": SECRET}
+    world.bot("PUT", "/callback/account_delete", here)
+    world.community.account(10, name="Ann Personal", avatar_url="https://personal.example/x")
+    world.receiver.mode = 500
+    world.move(10)
+    world.bot("DELETE", "/account/10")
+    assert "ersonal" in str(world.community.dump())
+    world.receiver.mode = 200
+    assert world.command("deliver", "--all")[0] == 0
+    assert "ersonal" not in str(world.community.dump())
+    assert [event[1] for event in world.community.dump()["events"]] == [
+        "account_team_update",
+        "account_delete",
+    ]
+
+
+def test_bodies_tell_the_state_right_after_the_change(world: World) -> None:
+    world.community.account(10, name="Before")
+    world.receiver.stop()
+    world.move(10, world.teams[0])
+    world.bot("PATCH", "/account/10", {"name": "After"})
+    world.receiver.__enter__()
+    assert world.command("deliver", "--all")[0] == 0
+    assert world.receiver.taken[0]["account"]["name"] == "Before"
+
+
+def test_the_host_s_proxies_and_netrc_are_not_used(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login x password y\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    world.account(10)
+    world.move(10)  # the receiver checks the Authorization header
+    assert world.heard() == [(10, world.teams[0])]
+
+
+def test_a_url_with_a_password_does_not_replace_the_secret(world: World) -> None:
+    url = world.receiver.url.replace("//", "//user:password@") + "/"
+    assert world.bot("PUT", UPDATE, {"url": url, "secret": SECRET}).status_code == 200
+    world.account(10)
+    world.move(10)  # the receiver checks the Authorization header
+    assert world.heard() == [(10, world.teams[0])]
+
+
+def test_a_lease_of_a_dead_process_does_not_hold(world: World) -> None:
+    world.account(10), world.account(11)
+    for lease, held in ((f"{socket.gethostname()}:1:x", True), (f"elsewhere:{2**22}:x", True)):
+        with world.app.app_context(), transaction(write=True):
+            values = {"lease": lease, "leased_until": now() + timedelta(minutes=1)}
+            db.session.execute(db.update(Callback).values(values))
+        world.move(10)
+        assert (world.heard() == []) is held
+    with world.app.app_context(), transaction(write=True):
+        dead = f"{socket.gethostname()}:{2**22 + 1}:x"
+        db.session.execute(db.update(Callback).values(lease=dead))
+    world.move(11)
+    assert [key for key, _ in world.heard()] == [10, 10, 11]
+
+
+def test_the_secret_is_nowhere_in_logs(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.account(10)
+    caplog.set_level("DEBUG")
+    world.receiver.mode = 500
+    world.move(10)
+    assert "answered with status 500" in caplog.text
+    assert SECRET not in caplog.text
+    assert SECRET not in world.command("list")[1]
+
+
+def test_order_by_subject_of_many(world: World) -> None:
+    """Whatever is refused, for each account the order is that of the events."""
+    for key in range(10, 15):
+        world.account(key)
+    world.receiver.refuses = lambda _: len(world.receiver.attempts) % 3 == 0
+    for turn in range(6):
+        for key in range(10, 15):
+            world.move(key, world.teams[turn % 2])
+    world.receiver.refuses = lambda _: False
+    assert world.command("deliver", "--all") == (0, "")
+    for key in range(10, 15):
+        teams = [team for account, team in world.heard() if account == key]
+        assert len(teams) == 6
+        assert all(one != other for one, other in pairwise(teams))

@@ -1,0 +1,195 @@
+"""Every event: exactly when the specification says, with its whole body; and the log."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, Self
+
+import pytest
+from flask import Flask
+
+from database import db, now, transaction
+from models import Delivery, Event, EventType
+from permissions import APP_PERMISSIONS, Permission
+from tests.support.community import As, Caller, Community
+from tests.support.receiver import SECRET, Receiver
+
+NEW = {"name": "Ann", "discriminator": 1}
+
+
+class Listener:
+    """An app that may do everything and is told of every event, each at a receiver of its own."""
+
+    def __init__(self, bot: Caller) -> None:
+        self.bot = bot
+        self.receivers = {event.value: Receiver() for event in EventType}
+
+    def __enter__(self) -> Self:
+        for event, receiver in self.receivers.items():
+            receiver.__enter__()
+            body = {"url": f"{receiver.url}/", "secret": SECRET}
+            assert self.bot("PUT", f"/callback/{event}", body).status_code == 200
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for receiver in self.receivers.values():
+            receiver.stop()
+
+    def did(self, method: str, path: str, body: Any = None) -> Any:
+        """Do something that succeeds; give the answer."""
+        response = self.bot(method, path, body)
+        assert response.status_code < 300, response.text
+        return response.get_json() if response.data else None
+
+    def heard(self) -> dict[str, list[Any]]:
+        """Give, once, what was heard since this was last asked."""
+        told = {event: receiver.taken[:] for event, receiver in self.receivers.items()}
+        for receiver in self.receivers.values():
+            receiver.taken.clear()
+        return {event: bodies for event, bodies in told.items() if bodies}
+
+
+@pytest.fixture
+def listener(community: Community, as_: As) -> Iterator[Listener]:
+    """Give an app that hears everything."""
+    with Listener(as_(community.bot(APP_PERMISSIONS))) as listener:
+        yield listener
+
+
+def test_accounts(listener: Listener) -> None:
+    red = listener.did("POST", "/teams/new", {"name": "Red"})
+    assert listener.heard() == {"team_create": [{"team": red}]}
+    ann = listener.did("POST", "/accounts/new", NEW | {"id": 10})
+    assert listener.heard() == {"account_create": [{"account": ann}]}
+    bob = listener.did("POST", "/accounts/new", NEW | {"id": 11, "team": red["id"]})
+    assert listener.heard() == {
+        "account_create": [{"account": bob}],
+        "account_team_update": [{"account": bob, "team": bob["team"]}],
+    }
+    changes = {"name": "Anna", "team": red["id"], "grant_permissions": 1}
+    ann = listener.did("PATCH", "/account/10", changes)
+    assert listener.heard() == {"account_team_update": [{"account": ann, "team": ann["team"]}]}
+    assert ann["team"]["member_count"] == 2
+    listener.did("PATCH", "/account/10", {"team": red["id"]})
+    listener.did("PATCH", "/account/10", {"name": "Ann", "revoke_permissions": 1})
+    assert listener.heard() == {}
+    ann = listener.did("PATCH", "/account/10", {"team": 0})
+    assert listener.heard() == {"account_team_update": [{"account": ann, "team": None}]}
+    listener.did("PATCH", "/account/10", {"team": 0})
+    assert listener.heard() == {}
+    bob = listener.did("GET", "/account/11")
+    listener.did("DELETE", "/account/11")
+    assert listener.heard() == {"account_delete": [{"account": bob}]}
+
+
+def test_teams(listener: Listener, community: Community) -> None:
+    red = community.team("Red")
+    listener.did("PATCH", f"/team/{red}", {"name": "Red"})
+    assert listener.heard() == {}
+    shown = listener.did("PATCH", f"/team/{red}", {"name": "Rouge"})
+    assert listener.heard() == {"team_update": [{"team": shown}]}
+    community.account(10, red, Permission.MANAGE_OWN_TEAM)
+    community.account(9, red)
+    community.award(red, 10)
+    shown = listener.did("GET", f"/team/{red}")
+    listener.did("DELETE", f"/team/{red}")
+    bodies = [{"account": listener.did("GET", f"/account/{key}"), "team": None} for key in (9, 10)]
+    assert listener.heard() == {"team_delete": [{"team": shown}], "account_team_update": bodies}
+    assert bodies[1]["account"]["permissions"] == 0
+
+
+def test_awards(listener: Listener, community: Community) -> None:
+    red = community.team("Red")
+    community.account(10, red)
+    community.account(11)
+    body = {"title": "First", "image_url": "http://x", "team": red, "accounts": [11, "10", 11]}
+    award = listener.did("POST", "/awards/new", body)
+    ann, bob = (listener.did("GET", f"/account/{key}") for key in (10, 11))
+    assert listener.heard() == {
+        "award_give": [{"award": award, "account": ann}, {"award": award, "account": bob}]
+    }
+    assert ann["awards"] == bob["awards"] == [award]
+    listener.did("PATCH", f"/award/{award['id']}", {"title": "Best"})
+    listener.did("PUT", f"/account/10/award/{award['id']}", {})
+    assert listener.heard() == {}
+    award = {"id": award["id"], "title": "Best", "image_url": "http://x"}
+    listener.did("DELETE", f"/account/10/award/{award['id']}")
+    ann = listener.did("GET", "/account/10")
+    assert listener.heard() == {"award_take": [{"award": award, "account": ann}]}
+    assert ann["awards"] == []
+    listener.did("PUT", f"/account/10/award/{award['id']}", {})
+    ann = listener.did("GET", "/account/10")
+    assert listener.heard() == {"award_give": [{"award": award, "account": ann}]}
+    listener.did("DELETE", f"/award/{award['id']}")
+    ann, bob = (listener.did("GET", f"/account/{key}") for key in (10, 11))
+    assert listener.heard() == {
+        "award_take": [{"award": award, "account": ann}, {"award": award, "account": bob}]
+    }
+    assert bob["awards"] == []
+
+
+def test_refused_requests_are_no_events(listener: Listener, community: Community, as_: As) -> None:
+    community.account(10)
+    award = community.award(None)
+    nobody = as_(None)
+    for method, path, body in (
+        ("POST", "/teams/new", {"name": "Red"}),
+        ("DELETE", "/account/10", None),
+        ("PUT", f"/account/10/award/{award}", None),
+        ("PATCH", "/account/10", {"team": 1}),
+    ):
+        assert nobody(method, path, body).status_code == 401
+    assert listener.bot("POST", "/teams/new", {"name": ""}).status_code == 422
+    assert listener.bot("POST", "/accounts/new", NEW | {"id": 10}).status_code == 409
+    assert listener.bot("DELETE", f"/account/10/award/{award}").status_code == 404
+    assert listener.heard() == {}
+    assert community.dump()["events"] == []
+
+
+def test_the_log(app: Flask, community: Community, as_: As) -> None:
+    """Everything is in the log, by ids, whether or not anybody registered for it."""
+    bot = as_(community.bot(APP_PERMISSIONS))
+    red = bot("POST", "/teams/new", {"name": "Red"}).get_json()["id"]
+    bot("POST", "/accounts/new", NEW | {"id": 10, "team": red})
+    ann = as_(community.session(10))
+    ann("PATCH", "/account/10", {"team": 0})
+    award = community.award(None)
+    bot("PUT", f"/account/10/award/{award}")
+    ann("DELETE", "/account/10")
+    bot("DELETE", f"/team/{red}")
+    run = app.test_cli_runner().invoke
+    rows = [line.split("  ") for line in run(args=["events", "list"]).stdout.splitlines()]
+    logged = [[cell.strip() for cell in row if cell.strip()][1:] for row in rows[1:]]
+    assert logged == [
+        ["team_create", "app 1", f"{red}"],
+        ["account_create", "app 1", "10"],
+        ["account_team_update", "app 1", "10", f"{red}"],
+        ["account_team_update", "account 10", "10", f"{red}"],
+        ["award_give", "app 1", "10", f"{award}"],
+        ["account_delete", "account 10", "10"],
+        ["team_delete", "app 1", f"{red}"],
+    ]
+    assert rows[0][0] == "TIME"
+    assert len(run(args=["events", "list", "--account", "10"]).stdout.splitlines()) == 6
+    assert len(run(args=["events", "list", "--team", f"{red}"]).stdout.splitlines()) == 5
+    assert len(run(args=["events", "list", "--limit", "2"]).stdout.splitlines()) == 3
+    assert run(args=["events", "list", "--team", "x"]).exit_code == 2
+    everything = str(community.dump())
+    assert "Ann" not in everything
+
+
+def test_old_events_and_deliveries_are_forgotten(
+    make_app: Callable[..., Flask],
+) -> None:
+    app = make_app(event_retention=timedelta(days=2), callback_retention=timedelta(days=1))
+    community = Community(app)
+    bot = Caller(app.test_client(), community.bot(APP_PERMISSIONS))
+    bot("PUT", "/callback/team_create", {"url": "http://127.0.0.1:1/", "secret": SECRET})
+    bot("POST", "/teams/new", {"name": "Red"})
+    for age, events, deliveries in ((1, 2, 1), (2, 1, 1)):
+        with app.app_context(), transaction(write=True):
+            db.session.execute(db.update(Event).values(created_at=now() - timedelta(days=age)))
+            old = now() - timedelta(days=age)
+            db.session.execute(db.update(Delivery).values(created_at=old))
+        bot("POST", "/teams/new", {"name": "Blue"})
+        after = community.dump()
+        assert (len(after["events"]), len(after["deliveries"])) == (events, deliveries)

@@ -1,0 +1,118 @@
+"""The number of SQL statements of a read: small, and the same for few records and for many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from database import connection, db, transaction
+from models import Account, Award, Awardee, Team
+from permissions import Permission
+from tests.support.community import Community
+
+TEAMS, ACCOUNTS, AWARDS = 50, 1000, 100
+
+
+@contextmanager
+def counted(community: Community) -> Iterator[list[str]]:
+    """Collect the statements that the app sends, but for BEGIN."""
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            statements.append(statement)
+
+    with community.app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def fill(community: Community, teams: int, accounts: int, awards: int) -> None:
+    """Make a community of a size; everybody has the last award, and many have others."""
+    with community.app.app_context(), transaction(write=True):
+        db.session.add_all(Team(id=key, name=f"team {key}") for key in range(1, teams + 1))
+        db.session.flush()
+        db.session.add_all(
+            Account(id=key, name=f"user {key}", discriminator="0001", team_id=key % teams + 1)
+            for key in range(1, accounts + 1)
+        )
+        db.session.add_all(
+            Award(id=key, title=f"award {key}", image_url="http://x", team_id=key % teams + 1)
+            for key in range(1, awards + 1)
+        )
+        db.session.flush()
+        db.session.add_all(
+            Awardee(account_id=key, award_id=award)
+            for key in range(1, accounts + 1)
+            for award in {key % awards + 1, awards}
+        )
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (TEAMS, ACCOUNTS, AWARDS)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/account/1", 1),
+        ("/team/1", 1),
+        ("/award/{awards}", 2),
+        ("/accounts/search?per_page=1000", 2),
+        ("/accounts/search?per_page=1000&q=user&team=1", 3),
+        ("/teams/search?per_page=1000&q=team", 2),
+        ("/accounts/signups", 0),
+        ("/health", 1),
+    ],
+)
+def test_reads(
+    community: Community, client: FlaskClient, size: tuple[int, int, int], path: str, most: int
+) -> None:
+    fill(community, *size)
+    with counted(community) as statements:
+        response = client.get(path.format(awards=size[2]))
+    assert response.status_code == 200
+    assert len(statements) == most, statements
+    if path.startswith("/award/"):
+        assert len(response.get_json()["awardees"]) == size[1]
+
+
+def test_me(community: Community, client: FlaskClient) -> None:
+    for auth, most in ((community.bot(), 1), (community.user(10), 2)):
+        with counted(community) as statements:
+            assert client.get("/auth/me", auth=auth).status_code == 200
+        assert len(statements) == most, statements
+
+
+@pytest.mark.parametrize("number", [1, ACCOUNTS])
+def test_writes_to_many(community: Community, client: FlaskClient, number: int) -> None:
+    fill(community, 1, number, 1)
+    auth = community.bot(Permission.MANAGE_AWARDS | Permission.MANAGE_TEAMS)
+    body = {"title": "T", "image_url": "http://x", "team": 1}
+    with counted(community) as statements:
+        everybody = list(range(1, number + 1))
+        response = client.post("/awards/new", json=body | {"accounts": everybody}, auth=auth)
+        assert response.status_code == 201
+    assert len(statements) == 11, statements
+    with counted(community) as statements:
+        assert client.delete("/team/1", auth=auth).status_code == 204
+    assert len(statements) == 12, statements
+
+
+def test_lists_use_their_indexes(community: Community) -> None:
+    """Neither a page nor an account's team makes SQLite sort or scan a table."""
+    pages = "SELECT id FROM accounts {} ORDER BY search_name, id LIMIT 20 OFFSET 20"
+    with community.app.app_context(), transaction(write=False):
+        for statement in (
+            pages.format(""),
+            pages.format("WHERE team_id = 1"),
+            "SELECT count(*) FROM accounts WHERE team_id = 1",
+            "SELECT award_id FROM awardees WHERE account_id = 1",
+            "SELECT account_id FROM awardees WHERE award_id = 1",
+            "SELECT id FROM sessions WHERE expires_at < '2000'",
+        ):
+            plan = connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
+            assert len(plan) == 1, (statement, plan)
+            assert "USING COVERING INDEX" in plan[0].detail, (statement, plan)

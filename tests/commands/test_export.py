@@ -1,0 +1,156 @@
+"""`flask export`: whole tables, harmless in a spreadsheet."""
+
+import csv
+import os
+import subprocess
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import insert
+
+from commands.export import write
+from database import connection, transaction
+from models import Account
+from permissions import Permission
+from tests.support.community import Community
+from tests.support.server import BIN, ROOT, environment
+
+MORNING = datetime(2026, 1, 31, 7, 5, 3, 999999, UTC)
+
+ACCOUNTS = (
+    '"id","name","discriminator","team_id","team","permissions","avatar_url","created_at"\r\n'
+    '"10","Ann, ""A""","0001","","","","","2026-01-31T07:05:03Z"\r\n'
+    '"9007199254740993","Ré 月","0","1","Red",'
+    '"manage_account_details, manage_teams","https://x/?a=1","2026-01-31T07:05:03Z"\r\n'
+)
+TEAMS = (
+    '"id","name","members","created_at"\r\n'
+    '"1","Red",1,"2026-01-31T07:05:03Z"\r\n'
+    '"2","Blue",0,"2026-01-31T07:05:03Z"\r\n'
+)
+AWARDS = (
+    '"id","title","image_url","team_id","team","account_id","account"\r\n'
+    '"1","First","https://example.com/1.png","1","Red","10","Ann, ""A"""\r\n'
+    '"1","First","https://example.com/1.png","1","Red","9007199254740993","Ré 月"\r\n'
+    '"2","Second","https://example.com/1.png","","","",""\r\n'
+)
+
+
+def fill(community: Community) -> None:
+    """Make a community whose tables are those above."""
+    for name in ("Red", "Blue"):
+        community.team(name, created_at=MORNING)
+    community.account(
+        9007199254740993,
+        1,
+        Permission.MANAGE_TEAMS | Permission.MANAGE_ACCOUNT_DETAILS,
+        name="Ré 月",
+        discriminator="0",
+        avatar_url="https://x/?a=1",
+        created_at=MORNING,
+    )
+    community.account(10, name='Ann, "A"', created_at=MORNING)
+    community.award(1, 9007199254740993, 10)
+    community.award(title="Second")
+
+
+def written(app: Flask, what: str) -> str:
+    """Export a table into a text."""
+    stream = StringIO(newline="")
+    with app.app_context(), transaction(write=False):
+        write(what, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"), [("accounts", ACCOUNTS), ("teams", TEAMS), ("awards", AWARDS)]
+)
+def test_whole_tables(community: Community, what: str, expected: str) -> None:
+    fill(community)
+    assert written(community.app, what) == expected
+
+
+def test_the_command(make_app: Callable[..., Flask], database: Path) -> None:
+    """It writes UTF-8 whatever the locale is, and ends with one line, or none, if it cannot."""
+    fill(Community(make_app()))
+    full = "Error: The table is not complete: No space left on device. Write it to another place.\n"
+    command = f"{BIN}/flask export accounts"
+    scripts = {
+        command: (0, ACCOUNTS, ""),
+        f"{{ {command} || echo $? >&2; }} | true": (0, "", "1\n"),
+        f"{command} > /dev/full": (1, "", full),
+    }
+    running = [
+        subprocess.Popen(
+            ["bash", "-c", script],  # noqa: S607 - whichever bash there is
+            cwd=ROOT,
+            env=environment(database, PYTHONIOENCODING="latin-1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for script in scripts
+    ]
+    for process, (status, output, errors) in zip(running, scripts.values(), strict=True):
+        printed, complaints = process.communicate()
+        assert (printed.decode(), complaints.decode()) == (output, errors)
+        assert process.returncode == status
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("  =1", "'  =1"),
+        ("\u3000\u00a0=1", "'\u3000\u00a0=1"),
+        ("\u200b\ufeff=1", "'\u200b\ufeff=1"),
+        ("＝1", "'＝1"),
+        ("＋1", "'＋1"),
+        ("－1", "'－1"),
+        ("＠x", "'＠x"),
+        ("﹦1", "'﹦1"),
+        ("a;=1", "a;'=1"),
+        ("a; -1;b", "a;' -1;b"),
+        ("\tx", "'\tx"),
+        ("\rx", "'\rx"),
+        ("\nx", "'\nx"),
+        ("a=b", "a=b"),
+        ("a-b@c", "a-b@c"),
+        ("'=1", "'=1"),
+        (" ;", " ;"),
+        ('"=1', '"=1'),
+    ],
+)
+def test_no_cell_is_a_formula(community: Community, name: str, cell: str) -> None:
+    community.team(name)
+    _, row = csv.reader(StringIO(written(community.app, "teams"), newline=""))
+    assert row[1] == cell
+
+
+def test_memory_does_not_grow(community: Community) -> None:
+    def peak(first: int, count: int) -> int:
+        rows = [
+            {"id": key, "name": "x" * 200, "search_name": "x", "discriminator": "0"}
+            for key in range(first, first + count)
+        ]
+        with community.app.app_context(), transaction(write=True):
+            connection().execute(insert(Account), rows)
+        del rows
+        with open(os.devnull, "w") as stream:  # noqa: PTH123 - no path
+            tracemalloc.start()
+            with community.app.app_context(), transaction(write=False):
+                write("accounts", stream)
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        return most
+
+    peak(1, 1)  # what is loaded and kept at the first time
+    few = peak(2, 600)
+    assert peak(602, 5000) < few * 1.5

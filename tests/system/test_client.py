@@ -1,0 +1,38 @@
+"""The published Python client, unmodified and in an environment of its own, on the real server."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.support.receiver import SECRET, Receiver
+from tests.support.server import BIN, ROOT, Server, create_bot, environment
+
+
+def play(server: Server, scenario: str, **variables: str) -> None:
+    """Let the client play a scenario."""
+    credentials = create_bot(server.database, "--all", name=f"The bot of {scenario}")
+    ended = subprocess.run(
+        [BIN / "../client/bin/python", "published_client.py", scenario, server.url, *credentials],
+        cwd=ROOT / "tests/support",
+        env=environment(server.database, PYTHONWARNINGS="default", **variables),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "scenario", ["app_and_visitor", "errors_can_be_printed", "user_and_tokens", "paginator"]
+)
+def test_scenario(server: Server, scenario: str) -> None:
+    play(server, scenario)
+
+
+def test_callbacks(server: Server) -> None:
+    """It registers, lists, reads and deletes callbacks, and its handler reads what is sent."""
+    with Receiver() as receiver:
+        play(server, "callbacks", RECEIVER=f"{receiver.url}/", SECRET=SECRET)
+        play(server, "handler", BODIES=json.dumps(receiver.taken))

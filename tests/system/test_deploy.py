@@ -1,0 +1,328 @@
+"""Deployment: `docs/deploy.md` on a folder that stands for a host, the units, the proxies."""
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Self
+
+import pytest
+import requests
+
+from app import create_app
+from config import Settings
+from database import db
+from permissions import APP_PERMISSIONS
+from tests.support.community import Community
+from tests.support.receiver import HttpServer
+from tests.support.server import BIN, ROOT, Server, environment
+from tests.system.test_documentation import blocks
+
+PLACES = re.compile(r"/(?=opt/laurels|var/lib/laurels|etc/|usr/local/)")
+STAND_INS = {  # for what needs root, a registry or a remote
+    "apt-get": "true",
+    "useradd": "true",
+    "make": "true",
+    "certbot": "true",
+    "git": '[ "$1" != clone ] || cp -a "$2" "$3"',
+    "runuser": 'shift 3; exec "$@"',
+    "setpriv": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+}
+SECTIONS = {
+    part.split("\n", 1)[0]: blocks(part, "sh")
+    for part in (ROOT / "docs/deploy.md").read_text().split("\n## ")
+}
+START, STOP = "systemctl start laurels\n", "systemctl stop laurels\n"
+UNTIL_START = SECTIONS["Install"][0].split("systemctl enable")[0]
+WEEK = 7 * 24 * 60 * 60
+
+
+class Host(Server):
+    """A folder that stands for a host's `/`, with the little of systemd that the server needs."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / "var/lib/laurels/laurels.sqlite3")
+        self.root = root
+        for folder in (
+            "bin",
+            "etc/caddy",
+            "etc/nginx/sites-enabled",
+            "opt",
+            "usr/local/bin",
+            "var/lib/laurels/backups",
+        ):
+            (root / folder).mkdir(parents=True)
+        for name, script in STAND_INS.items():
+            (root / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (root / "bin" / name).chmod(0o755)
+        path = f"{root}/bin:{root}/usr/local/bin:{os.environ['PATH']}"
+        given = {"DOMAIN": "laurels.test", "SOURCE": f"{root}/source", "PATH": path}
+        self.environment = environment(self.database, PORT=str(self.port)) | given
+        del self.environment["DATABASE_URL"]  # comes from the host's settings
+        self.add_source()
+
+    def add_source(self) -> None:
+        """Add what the Docker image gets, `deploy/`, and the virtual environment of the tests."""
+        source = self.root / "source"
+        for pattern in re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE):
+            for path in ROOT.glob(pattern):
+                copy = shutil.copytree if path.is_dir() else shutil.copy
+                source.mkdir(exist_ok=True)
+                copy(path, source / path.name)
+        shutil.copytree(ROOT / "deploy", source / "deploy", symlinks=True)
+        for path in source.glob("deploy/**/*"):
+            if path.is_file() and not path.is_symlink():
+                path.write_text(self.here(path.read_text()))
+        (source / ".venv").symlink_to(BIN.parent)
+
+    def here(self, text: str) -> str:
+        """Put this folder in place of `/`."""
+        return PLACES.sub(f"{self.root}/", text)
+
+    def run(self, script: str, **variables: str) -> str:
+        """Run commands of the documentation; give what they print."""
+        self.environment |= variables
+        script = self.here(script).replace("-o laurels", "").replace("-g laurels", "")
+        script = script.replace("https://$DOMAIN", self.url).replace(".venv/bin/pip", "true")
+        printed = ""
+        for part in re.split(r"^(systemctl .*\n)", script, flags=re.MULTILINE):
+            if part == START or "--now laurels.service" in part:
+                self.__enter__()
+            elif part == STOP:
+                self.stop()
+            elif not part.startswith("systemctl "):
+                printed += self.execute(["bash", "-euo", "pipefail", "-c", part], self.root)
+        return printed
+
+    def unit(self, name: str, key: str) -> None:
+        """Run a command of a unit."""
+        self.execute(self.command(name, key), self.root / "opt/laurels")
+
+    def command(self, name: str, key: str) -> list[str]:
+        """Give a command of a unit."""
+        text = (self.root / "usr/local/lib/systemd/system" / name).read_text()
+        (line,) = re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+        return shlex.split(line.replace("$$", "$").replace("%%", "%"))
+
+    def execute(self, command: list[str], folder: Path) -> str:
+        """Run a command; give what it prints."""
+        return subprocess.run(
+            command, cwd=folder, env=self.environment, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    def __enter__(self) -> Self:
+        self.unit("laurels.service", "ExecStartPre")
+        self.log = (self.root / "log").open("a+")
+        self.process = subprocess.Popen(
+            self.command("laurels.service", "ExecStart"),
+            cwd=self.root / "opt/laurels",
+            env=self.environment,
+            stderr=self.log,
+            start_new_session=True,
+        )
+        self.wait_until_it_answers()
+        return self
+
+    def stop(self) -> None:
+        """Stop the server as systemd does, if it was started."""
+        if hasattr(self, "process"):
+            self.process.terminate()
+            self.process.wait()
+            self.log.close()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Give an empty host."""
+    host = Host(tmp_path)
+    yield host
+    host.stop()
+
+
+def test_install_back_up_upgrade_restore(host: Host) -> None:
+    printed = host.run("".join(SECTIONS["Install"]))
+    assert '{"status":"ok"}' in printed
+    assert "\nlaurels.test {" in (host.root / "etc/caddy/Caddyfile").read_text()
+    host.run(SECTIONS["nginx instead of Caddy"][0])
+    assert "name laurels.test;" in (host.root / "etc/nginx/sites-enabled/laurels").read_text()
+    lines = dict(line.split(": ", 1) for line in printed.splitlines() if ": " in line)
+    bot = (lines["Username"], lines["Password"])
+
+    def create_team(name: str) -> None:
+        body = {"name": name}
+        answer = requests.post(f"{host.url}/teams/new", json=body, auth=bot, timeout=9)
+        assert answer.status_code == 201
+
+    create_team("Red")
+    forged = {"SCRIPT_NAME": "/teams"}  # a header that some servers let bend the path
+    assert requests.get(f"{host.url}/health", headers=forged, timeout=9).ok
+    backups = host.database.parent / "backups"
+    ages = {"laurels-new": WEEK - 60, "laurels-old": WEEK + 60, "before-upgrade-old": WEEK + 60}
+    for name, age in ages.items():
+        (backups / name).touch()
+        os.utime(backups / name, (time.time() - age,) * 2)
+    for key in ("ExecStart", "ExecStartPost"):
+        host.unit("laurels-backup.service", key)
+    (backup,) = backups.glob("laurels-*.sqlite3")
+    kept = {path.name for path in backups.iterdir()}
+    assert kept == {backup.name, "laurels-new", "before-upgrade-old"}
+
+    create_team("Blue")
+    host.run(
+        SECTIONS["Upgrade"][0].replace(START, "") + SECTIONS["Restore a backup"][1],
+        BACKUP=str(backup),
+    )
+    assert len(list(backups.glob("before-upgrade-*.sqlite3"))) == 1
+    teams = requests.get(f"{host.url}/teams/search", timeout=9).json()["data"]
+    assert [team["name"] for team in teams] == ["Red"]
+    (replaced,) = host.database.parent.glob("replaced-*/laurels.sqlite3")
+    assert replaced.stat().st_size == host.database.stat().st_size
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
+def test_units(host: Host) -> None:
+    host.run(UNTIL_START)
+    folder = host.root / "usr/local/lib/systemd/system"
+    host.environment["SYSTEMD_UNIT_PATH"] = f"{folder}:"
+    services = [str(path) for path in folder.glob("*.service")]
+    timers = [str(path) for path in folder.glob("*.timer")]
+    assert (len(services), len(timers)) == (3, 2)
+    verify = ["systemd-analyze", "verify", *services, *timers]
+    secure = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"]
+    for command in (verify, *([*secure, service] for service in services)):
+        result = subprocess.run(
+            command, env=host.environment, check=False, capture_output=True, text=True
+        )
+        assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+def is_open(port: int) -> bool:
+    """Say whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """Give a port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def nginx(site: str, port: int, folder: Path) -> list[str]:
+    """Write a configuration with the site of nginx; give the command that serves it."""
+    site = site.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("listen [::]:80;", "")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    (folder / "config").write_text(
+        f"user root; daemon off; pid {folder}/pid; error_log stderr; events {{}}"
+        f"http {{ access_log off; {folders} {site} }}"
+    )
+    return ["nginx", "-e", "stderr", "-c", str(folder / "config")]
+
+
+def caddy(site: str, port: int, folder: Path) -> list[str]:
+    """Write a configuration with the site of Caddy; give the command that serves it."""
+    site = site.replace("laurels.example {", f"http://127.0.0.1:{port} {{")
+    (folder / "config").write_text(f"{{\n\tadmin off\n}}\n{site}")
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
+
+
+@pytest.mark.parametrize(("write", "site"), [(nginx, "nginx.conf"), (caddy, "Caddyfile")])
+def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_path: Path) -> None:
+    """What the server is told of the client is what the proxy sees, not what the client says."""
+    if not shutil.which(write.__name__):
+        pytest.skip(f"needs {write.__name__}")
+    told: list[dict[str, str]] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        told.append(dict(request.headers))
+        request.send_response(204)
+        request.end_headers()
+
+    port = free_port()
+    with HttpServer(answer) as upstream:
+        text = (ROOT / "deploy" / site).read_text().replace(":8000", f":{upstream.port}")
+        proxy = subprocess.Popen(
+            write(text, port, tmp_path),
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            stderr=subprocess.DEVNULL,
+        )
+        while not is_open(port):
+            assert proxy.poll() is None
+            time.sleep(0.02)
+        forged = dict.fromkeys(("X-Forwarded-For", "X-Forwarded-Host"), "192.0.2.1")
+        url, large = f"http://127.0.0.1:{port}/teams/new", bytes(2**20 + 1)
+        status = requests.post(url, data=large, headers=forged, timeout=9).status_code
+        proxy.terminate()
+        proxy.wait()
+    assert status == 204
+    (headers,) = told
+    assert headers["X-Forwarded-For"] == "127.0.0.1"
+    assert headers["X-Forwarded-Host"].split(":")[0] == "127.0.0.1"
+    assert headers["X-Forwarded-Proto"] == "http"
+
+
+POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+@pytest.fixture
+def postgresql() -> Iterator[dict[str, str]]:
+    """Start a PostgreSQL of the test's own; give the environment that leads to it."""
+    if not POSTGRESQL:
+        pytest.skip("needs PostgreSQL")
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    folder = Path(mkdtemp())  # a socket's path must be short
+    if user:
+        shutil.chown(folder, user)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(POSTGRESQL[-1] / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    run("initdb", "-U", "postgres", "--no-sync", "--auth=trust")
+    options = f"-k {folder} -c listen_addresses= -c fsync=off"
+    run("pg_ctl", "start", "--wait", "-l", str(folder / "log"), "-o", options)
+    yield {"PGHOST": str(folder), "PGUSER": "postgres"}
+    run("pg_ctl", "stop", "-m", "immediate")
+    shutil.rmtree(folder)
+
+
+def test_move_to_postgresql(
+    host: Host,
+    database: Path,
+    postgresql: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All rows are there, and ids that were given once are not given again."""
+    old = create_app(Settings(database_url=f"sqlite:///{shutil.copy(database, host.database)}"))
+    community = Community(old)
+    team = community.team("Red")
+    deleted = community.team("Blue")
+    community.account(5, team, name="Ann \N{GRINNING FACE}")
+    bot = community.bot(APP_PERMISSIONS)
+    assert old.test_client().delete(f"/team/{deleted}", auth=bot).status_code == 204
+    host.run(UNTIL_START)
+    create, copy, _ = SECTIONS["Move to PostgreSQL"]
+    host.run(create, **postgresql)
+    host.run(copy.replace(START, ""), PGUSER="laurels")
+    monkeypatch.setenv("PGHOST", postgresql["PGHOST"])
+    monkeypatch.setenv("PGUSER", "laurels")
+    new = create_app(Settings(database_url="postgresql+psycopg:///laurels"))
+    for path in ("/account/5", "/teams/search", "/accounts/search?q=ann"):
+        before, after = (app.test_client().get(path).get_json() for app in (old, new))
+        assert before == after
+    made = new.test_client().post("/teams/new", json={"name": "Green"}, auth=bot)
+    assert made.get_json()["id"] == deleted + 1
+    for app in (old, new):
+        with app.app_context():
+            db.engine.dispose()

@@ -1,0 +1,177 @@
+"""The documentation: its commands run, and nothing is missing from it."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+import requests
+
+from callbacks.signing import sign
+from commands import COMMANDS
+from commands.export import TABLES
+from config import Settings
+from models import EventType
+from permissions import Permission
+from tests.support.community import Community
+from tests.support.server import BIN, ROOT, Server, create_bot, environment
+
+README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs/api.md").read_text()
+CALLBACKS = (ROOT / "docs/callbacks.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Give the blocks of code in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def shell(script: str, server: Server, folder: Path, **settings: str) -> str:
+    """Run commands of the documentation against a server; give what they print."""
+    script = script.replace("http://127.0.0.1:8000", server.url).replace(".venv/", f"{BIN.parent}/")
+    script = script.replace("curl ", "curl --silent --show-error --fail-with-body ")
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607 - whichever bash there is
+        cwd=folder,
+        env=environment(server.database, **settings) | {"FLASK_APP": str(ROOT / "app.py")},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
+def test_readme(server: Server, tmp_path: Path) -> None:
+    printed = shell("\n".join(blocks(README, "sh")), server, tmp_path)
+    bodies = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert len(bodies) == 6
+    account, team, moved, award, accounts, teams = bodies
+    assert (account["id"], account["team"]) == ("1234567890", None)
+    assert moved["team"] | {"member_count": 0} == team
+    assert accounts["data"] == [moved | {"awards": [award]} | {"team": accounts["data"][0]["team"]}]
+    assert teams["data"][0]["member_count"] == 1
+    assert "Deleted the app Second trial." in printed
+
+
+def test_api_examples(server: Server, tmp_path: Path) -> None:
+    login = ":".join(create_bot(server.database, "--all"))
+    first, second = blocks(API, "sh")
+    assert json.loads(shell(first.replace("&team=1", ""), server, tmp_path))["data"] == []
+    refused = shell(f"{second.strip()} || true", server, tmp_path, LOGIN=login)
+    assert json.loads(refused) == json.loads(blocks(API, "json")[0])
+
+
+def test_python_example(server: Server, tmp_path: Path) -> None:
+    username, password = create_bot(server.database, "--all")
+    (tmp_path / "example.py").write_text(blocks(API, "python")[0])
+    settings = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
+    settings |= {"PYTHONWARNINGS": "default"}  # the client's own
+    printed = shell(".venv/client/bin/python example.py", server, tmp_path, **settings)
+    assert printed == "Bob is in Blue\n"
+
+
+def test_the_receiver_of_the_documentation(server: Server, tmp_path: Path) -> None:
+    username, password = create_bot(server.database, "--all")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "receiver.py").write_text(blocks(CALLBACKS, "python")[0])
+    receiver = subprocess.Popen(
+        [BIN / "python", "receiver.py"],
+        cwd=tmp_path,
+        env={"SECRET": "a long random text", "PORT": str(port), "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    register = blocks(CALLBACKS, "sh")[0].replace("127.0.0.1:8001", f"127.0.0.1:{port}")
+    shell(register, server, tmp_path, LOGIN=f"{username}:{password}")
+    api = requests.Session()
+    api.auth = (username, password)
+    api.post(f"{server.url}/teams/new", json={"name": "Red"})
+    wait_for(port)
+    body = {"id": 5, "name": "Ann", "discriminator": 0, "team": 1}
+    assert api.post(f"{server.url}/accounts/new", json=body).status_code == 201
+    for signature in (None, "v1", "v1,forged"):
+        headers = {"webhook-id": "1", "webhook-timestamp": f"{time.time():.0f}"}
+        headers |= {"webhook-signature": signature} if signature else {}
+        forged = requests.post(f"http://127.0.0.1:{port}/", b"{}", headers=headers, timeout=5)
+        assert forged.status_code == 401
+    receiver.kill()
+    assert receiver.communicate()[0] == "Ann is in Red\n"
+    api.close()
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
+def test_the_typescript_of_the_documentation(tmp_path: Path) -> None:
+    """The same code without its types verifies our signatures, and refuses others."""
+    code = re.sub(
+        r": (string|boolean|Record<string, string>)(?=[,)= {])", "", blocks(CALLBACKS, "ts")[0]
+    )
+    timestamp = int(time.time())
+    script = ["const results = [];"]
+    for secret, change, age in (
+        ("plain", "", 0),
+        ("whsec_c2VjcmV0", "", 0),
+        ("plain", "x", 0),
+        ("plain", "", 1000),
+    ):
+        headers = {
+            "webhook-id": "msg_1",
+            "webhook-timestamp": str(timestamp - age),
+            "webhook-signature": sign(secret, "msg_1", timestamp - age, b"{}"),
+        }
+        script.append(f"results.push(verify('{secret}', {json.dumps(headers)}, '{{}}{change}'));")
+    (tmp_path / "verify.mjs").write_text(code + "\n".join(script) + "console.log(...results);")
+    run = subprocess.run(
+        ["node", "verify.mjs"],  # noqa: S607 - whichever node there is
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "true true false false\n"
+
+
+def test_the_body_of_the_documentation(community: Community) -> None:
+    """It has the attributes that a real one has."""
+    community.account(1234567890, community.team())
+    real = community.app.test_client().get("/account/1234567890").get_json()
+    body = json.loads(blocks(CALLBACKS, "json")[0])
+    assert body["account"].keys() == real.keys()
+    assert body["team"].keys() == body["account"]["team"].keys() == real["team"].keys()
+
+
+def test_every_event_and_command_is_documented() -> None:
+    for event in EventType:
+        assert f"`{event.value}`" in CALLBACKS
+    for command in COMMANDS:
+        subcommands = command.commands.values() if isinstance(command, click.Group) else []
+        for name in [f"{command.name} {sub.name}" for sub in subcommands] or [f"{command.name}"]:
+            assert f"flask {name}" in README + API + CALLBACKS
+    for table in TABLES:
+        assert f"flask export {table}" in README
+
+
+def test_every_setting_is_documented() -> None:
+    for field in fields(Settings):
+        assert f"`{field.name.upper()}`" in README
+
+
+def test_every_permission_is_documented() -> None:
+    for permission in Permission:
+        assert f"| {permission:d} | `{permission.label}` |" in API

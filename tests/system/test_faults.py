@@ -1,0 +1,137 @@
+"""Faults outside the server are named as what they are."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from database import db, transaction
+from permissions import APP_PERMISSIONS
+from tests.support.community import Community, refusal
+from tests.support.description import Description
+
+
+def with_pragma(app: Flask, pragma: str) -> None:
+    """Set something on all connections that the app opens from now on."""
+    with app.app_context():
+        db.engine.dispose()
+        event.listen(db.engine, "connect", lambda connection, _: connection.execute(pragma))
+
+
+def test_a_full_disk(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
+    community = Community(app)
+    bot = community.bot(APP_PERMISSIONS)
+    with_pragma(app, "PRAGMA max_page_count=1")  # SQLite makes that the present size
+    client = app.test_client()
+    accounts = 0
+    while True:
+        body = {"id": accounts + 1, "name": "x" * 255, "discriminator": 1}
+        response = client.post("/accounts/new", json=body, auth=bot)
+        if response.status_code != 201:
+            break
+        accounts += 1
+    assert refusal(response) == 507
+    assert "disk is full" in response.text
+    assert client.get("/accounts/search").get_json()["results"] == accounts
+
+
+def test_a_busy_database(make_app: Callable[..., Flask], database: Path) -> None:
+    app = make_app()
+    bot = Community(app).bot(APP_PERMISSIONS)
+    with_pragma(app, "PRAGMA busy_timeout=50")
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    client = app.test_client()
+    response = client.post("/teams/new", json={"name": "Red"}, auth=bot)
+    assert refusal(response) == 503
+    assert response.headers["Retry-After"] == "5"
+    assert client.get("/teams/search").status_code == 200  # readers do not wait
+    other.execute("ROLLBACK")
+    other.close()
+    assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
+
+
+def test_a_turn_that_does_not_come(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for the writers before does not wait for ever."""
+    bot = Community(app).bot(APP_PERMISSIONS)
+    monkeypatch.setattr("database.PATIENCE", 0.05)
+    with app.app_context(), transaction(write=True), ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.post, "/teams/new", json={"name": "Red"}, auth=bot)
+        assert refusal(asked.result()) == 503
+    assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["new connections", "old connections"])
+def test_a_broken_database(make_app: Callable[..., Flask], database: Path, warm: bool) -> None:
+    app = make_app()
+    client = app.test_client()
+    bot = Community(app).bot(APP_PERMISSIONS)
+    assert client.get("/health").get_json() == {"status": "ok"}
+    if not warm:
+        with app.app_context():
+            db.engine.dispose()
+    other = sqlite3.connect(database)
+    other.execute("CREATE TABLE other (id)")  # so nothing that was read before is still good
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with database.open("r+b") as file:
+        file.write(b"not a database" * 1000)
+    assert refusal(client.get("/health")) == 503
+    assert refusal(client.get("/teams/search")) == 503
+    assert refusal(client.post("/teams/new", json={"name": "Red"}, auth=bot)) == 503
+
+
+def test_a_database_without_its_tables(make_app: Callable[..., Flask], database: Path) -> None:
+    app = make_app()
+    other = sqlite3.connect(database)
+    other.execute("DROP TABLE apps")
+    other.close()
+    assert refusal(app.test_client().get("/health")) == 503
+
+
+@pytest.fixture
+def _faults(description: Description) -> Iterator[None]:
+    """Expect answers that no description has."""
+    description.expects_faults = True
+    yield
+    description.expects_faults = False
+
+
+@pytest.mark.usefixtures("_faults")
+def test_a_fault_of_our_own(
+    make_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app()
+    monkeypatch.setattr("queries.team", lambda _: 1 / 0)
+    response = app.test_client().get("/team/1")
+    assert refusal(response) == 500
+    assert "ZeroDivision" not in response.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.usefixtures("_faults")
+def test_a_traceback_holds_no_secret(
+    make_app: Callable[..., Flask], database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    bot = Community(app).bot(APP_PERMISSIONS)
+    other = sqlite3.connect(database)
+    other.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON callbacks BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    other.close()
+    body = {"url": "http://x", "secret": "sesame"}
+    response = app.test_client().put("/callback/team_create", json=body, auth=bot)
+    assert refusal(response) == 500
+    assert "Traceback" in caplog.text
+    assert "sesame" not in caplog.text + response.text

@@ -1,0 +1,124 @@
+"""The real server: many clients at once, and a power cut."""
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
+import requests
+
+from tests.support.server import Server, create_bot
+
+THREADS = 8
+ROUNDS = 25
+
+
+@pytest.fixture
+def bot(server: Server) -> Callable[[], requests.Session]:
+    """Give sessions of an app that may do everything."""
+    auth = create_bot(server.database, "--all")
+
+    def session() -> requests.Session:
+        client = requests.Session()
+        client.auth = auth
+        return client
+
+    return session
+
+
+def test_eight_clients_at_once(server: Server, bot: Callable[[], requests.Session]) -> None:
+    """Nothing is refused for being busy, and no change is lost."""
+    setup = bot()
+    red, blue = (
+        setup.post(f"{server.url}/teams/new", json={"name": name}).json()["id"]
+        for name in ("Red", "Blue")
+    )
+    for key in (10, 11):
+        body = {"id": key, "name": "Ann", "discriminator": 1}
+        assert setup.post(f"{server.url}/accounts/new", json=body).status_code == 201
+    start = Barrier(THREADS)
+
+    def work(number: int) -> None:
+        """Change what only this thread changes: a bit, or a field, of accounts that all change."""
+        client = bot()
+        start.wait()
+        for turn in range(ROUNDS):
+            on = turn % 2 == 0
+            changes = [
+                {"grant_permissions" if on else "revoke_permissions": 1},
+                {"grant_permissions" if on else "revoke_permissions": 8},
+                {"grant_permissions" if on else "revoke_permissions": 64},
+                {"team": red if on else blue},
+                {"name": f"name {turn}"},
+                {"discriminator": turn},
+                {"avatar_url": f"http://x/{turn}"},
+                {"grant_permissions" if on else "revoke_permissions": 4},
+            ][number]
+            for key in (10, 11):
+                response = client.patch(f"{server.url}/account/{key}", json=changes)
+                assert response.status_code == 200, response.text
+                assert client.get(f"{server.url}/accounts/search?q=name").status_code == 200
+        client.close()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, range(THREADS)))
+    for key in (10, 11):
+        account = setup.get(f"{server.url}/account/{key}").json()
+        assert account["permissions"] == 1 | 4 | 8 | 64
+        assert account["team"]["id"] == red
+        assert (account["name"], account["discriminator"], account["avatar_url"]) == (
+            f"name {ROUNDS - 1}",
+            f"{ROUNDS - 1:04}",
+            f"http://x/{ROUNDS - 1}",
+        )
+    setup.close()
+    assert "locked" not in Path(server.log.name).read_text()
+
+
+def test_power_cut(server: Server, bot: Callable[[], requests.Session]) -> None:
+    """Every write that was answered is there after the server was killed among writes."""
+    answered: list[str] = []
+    enough = Event()
+    ids = count(1)
+
+    def write() -> None:
+        client = bot()
+        try:
+            while True:
+                body = {"id": next(ids), "name": "Ann", "discriminator": 1}
+                response = client.post(f"{server.url}/accounts/new", json=body, timeout=10)
+                assert response.status_code == 201, response.text
+                answered.append(response.json()["id"])
+                if len(answered) > 100:
+                    enough.set()
+        except requests.ConnectionError:
+            client.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write) for _ in range(4)]
+        assert enough.wait(30)
+        server.kill()
+        for writer in writers:
+            writer.result()
+
+    with Server(server.database) as restarted:
+        url = f"{restarted.url}/accounts/search?per_page=1000&page="
+        found = set()
+        for page in count():
+            data = requests.get(f"{url}{page}", timeout=10).json()["data"]
+            if not data:
+                break
+            found |= {account["id"] for account in data}
+    assert set(answered) <= found
+    connection = sqlite3.connect(server.database)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_the_database_is_safe_and_open_to_readers(server: Server) -> None:
+    connection = sqlite3.connect(server.database)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()

@@ -1,0 +1,211 @@
+"""Starting: configuration, and a database that is or is not up to date."""
+
+import sqlite3
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import requests
+
+from config import Settings
+from tests.support.server import BIN, ROOT, Server, environment
+
+
+def start(*command: str, database: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start something that is to stop by itself, soon."""
+    return subprocess.run(
+        [BIN / command[0], *command[1:]],
+        cwd=ROOT,
+        env=environment(database, **settings),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+GUNICORN = ("gunicorn",)
+GUNICORN_WITH_FACTORY = ("gunicorn", "app:create_app()")
+FLASK_RUN = ("flask", "run", "--port", "0")
+COMMAND = ("flask", "apps", "list")
+
+
+@pytest.mark.parametrize("command", [GUNICORN_WITH_FACTORY, FLASK_RUN, COMMAND])
+def test_a_database_that_is_not_up_to_date(tmp_path: Path, command: tuple[str, ...]) -> None:
+    stopped = start(*command, database=tmp_path / "new.db", PORT="18471")
+    assert stopped.returncode == 1
+    assert "not up to date. Run `flask db upgrade` first." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize("command", [GUNICORN, COMMAND])
+def test_a_database_that_cannot_be_opened(tmp_path: Path, command: tuple[str, ...]) -> None:
+    stopped = start(*command, database=tmp_path / "no" / "folder.db", PORT="18471")
+    assert stopped.returncode == 1
+    assert "unable to open database file" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("HOST", ""),
+        ("DATABASE_URL", "laurels.db"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///laurels.db?timeout=long"),
+        ("DATABASE_URL", "mysql+none://host/laurels"),
+        ("DATABASE_URL", "mysql+pymysql://host/laurels"),
+        ("DATABASE_URL", "postgresql://host:port/laurels"),
+        ("SIGNUPS_OPEN", "perhaps"),
+        ("MAX_SESSION_AGE", "a month"),
+        ("MAX_SESSION_AGE", "0s"),
+        ("MAX_SESSION_AGE", "-3d"),
+        ("MAX_SESSION_AGE", "99999999999999w"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "all"),
+        ("ALLOWED_ORIGINS", "a.example"),
+        ("ALLOWED_ORIGINS", "https://a.example/"),
+        ("ALLOWED_ORIGINS", "https://*.a.example"),
+        ("ALLOWED_ORIGINS", "https://a.example, https://[a.example"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_bad_settings(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"^Bad configuration: {name} needs .+[.]$"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    {
+        "host": "::1",
+        "port": "8001",
+        "database_url": "sqlite:////elsewhere.db",
+        "signups_open": "false",
+        "max_session_age": "1d",
+        "allowed_origins": "https://a.example",
+        "trusted_proxies": "1",
+        "log_level": "DEBUG",
+        "callback_timeout": "1s",
+        "callback_retention": "1d",
+        "event_retention": "1d",
+        "discord_api_url": "http://127.0.0.1",
+        "discord_cdn_url": "http://127.0.0.1",
+        "discord_client_id": "5",
+        "discord_rate_limit": "1/hour",
+    }.items(),
+)
+def test_good_settings(monkeypatch: pytest.MonkeyPatch, field: str, text: str) -> None:
+    """Each is read from its variable, and each is in this test."""
+    monkeypatch.setenv(field.upper(), text)
+    changed = {one.name for one in fields(Settings) if _differs(one.name)}
+    assert changed == {field}
+    (parameters,) = test_good_settings.pytestmark  # type: ignore[attr-defined]
+    assert {name for name, _ in parameters.args[1]} == {one.name for one in fields(Settings)}
+
+
+def _differs(name: str) -> bool:
+    return bool(getattr(Settings.load(), name) != getattr(Settings(), name))
+
+
+@pytest.mark.parametrize("command", [GUNICORN, COMMAND])
+def test_a_bad_setting_stops_the_start(empty_database: Path, command: tuple[str, ...]) -> None:
+    stopped = start(*command, database=empty_database, PORT="http")
+    assert stopped.returncode == 1
+    expected = "Bad configuration: PORT needs a number from 1 to 65535.\n"
+    assert stopped.stderr.endswith(expected)
+    assert "Traceback" not in stopped.stderr
+
+
+def test_settings(database: Path) -> None:
+    with Server(
+        database,
+        SIGNUPS_OPEN="no",
+        MAX_SESSION_AGE="2w",
+        ALLOWED_ORIGINS="https://example.com, https://other.example,",
+        LOG_LEVEL="DEBUG",
+        TRUSTED_PROXIES="1",
+    ) as server:
+        assert requests.get(f"{server.url}/accounts/signups", timeout=5).json() == {
+            "signups_open": False
+        }
+        for origin, allowed in (("https://other.example", True), ("https://bad.example", False)):
+            answer = requests.get(f"{server.url}/health", headers={"Origin": origin}, timeout=5)
+            assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+            exposed = answer.headers.get("Access-Control-Expose-Headers")
+            assert exposed == ("Retry-After, X-Request-ID" if allowed else None)
+
+
+def test_a_command_without_a_database_makes_none(tmp_path: Path) -> None:
+    assert "not up to date" in start(*COMMAND, database=tmp_path / "new.db").stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
+    database = tmp_path / "laurels.db"
+    database.write_bytes(b"not a database" * 1000)
+    stopped = start("flask", "db", "upgrade", database=database)
+    assert stopped.returncode == 1
+    assert stopped.stderr.endswith(
+        "The database cannot be used: file is not a database. `flask doctor` says more.\n"
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
+    database = tmp_path / "laurels.db"
+    assert start("flask", "db", "upgrade", "0001", database=database).returncode == 0
+    connection = sqlite3.connect(database)
+    connection.executescript("""
+        INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', x'00');
+        INSERT INTO teams VALUES (1, '2026-01-01 00:00:00.000000', 'Red', 'red');
+        INSERT INTO accounts
+            VALUES (10, '0', NULL, 1, 32, '2026-01-01 00:00:00.000000', 'Ann', 'ann');
+        INSERT INTO awards VALUES (1, 'First', 'http://x', 1);
+        INSERT INTO awardees VALUES (10, 1);
+        INSERT INTO sessions
+            VALUES (1, 10, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', x'00');
+    """)
+    columns = {
+        table: ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+        for table in ("apps", "teams", "accounts", "awards", "awardees", "sessions")
+    }
+    before = data(connection, columns)
+    assert "not up to date" in start(*COMMAND, database=database).stderr
+    for _ in range(2):
+        assert start("flask", "db", "upgrade", database=database).returncode == 0
+        assert before == data(connection, columns)
+    connection.close()
+    assert "bot" in start(*COMMAND, database=database).stdout
+
+
+def data(connection: sqlite3.Connection, columns: dict[str, str]) -> dict[str, list[object]]:
+    """Give what is in some columns of tables."""
+    return {
+        table: connection.execute(f"SELECT {names} FROM {table}").fetchall()  # noqa: S608
+        for table, names in columns.items()
+    }
+
+
+def test_models_and_migrations_agree(empty_database: Path) -> None:
+    checked = start("flask", "db", "check", database=empty_database)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_downgrade(tmp_path: Path) -> None:
+    database = tmp_path / "laurels.db"
+    start("flask", "db", "upgrade", database=database)
+    assert start("flask", "db", "downgrade", "base", database=database).returncode == 0
+    connection = sqlite3.connect(database)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.close()
+    assert tables <= {
+        "alembic_version",
+        "sqlite_sequence",
+        "sqlite_autoindex_alembic_version_1",
+    } | {"pk_alembic_version"}
