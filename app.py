@@ -1,26 +1,17 @@
 """The application factory: configuration, extensions, blueprints, commands."""
 
-import click
 from flask import Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import database
-import permissions
-from api import middleware
-from api.endpoints import Api
+from api import errors, middleware, openapi, parsing
+from commands.checks import require_current_schema
 from commands.doctor import log_start
-from config import VERSION, Settings
+from config import Settings
 from pages import views as pages
 from routes import BLUEPRINTS
-
-DESCRIPTION = f"""Accounts, teams and awards of a Discord community.
-
-What only reads these needs no credentials. All else is done by an app (username `A1`, made by the
-server's host) or by a member's session (`S1`), with their password, by HTTP Basic authentication.
-`permissions` is the sum of what they may do: {permissions.LIST}.
-"""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -31,14 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.load()
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
-    app.config.from_mapping(
-        SQLALCHEMY_DATABASE_URI=settings.database_url,
-        API_TITLE="Laurels",
-        API_VERSION=VERSION,
-        OPENAPI_VERSION="3.0.3",
-        OPENAPI_URL_PREFIX="/",
-        API_SPEC_OPTIONS={"info": {"description": DESCRIPTION}},
-    )
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     app.url_map.merge_slashes = False  # a path is taken as it is, never redirected
     app.logger.setLevel(settings.log_level)
@@ -55,15 +39,16 @@ def create_app(settings: Settings | None = None) -> Flask:
             expose_headers=[middleware.REQUEST_ID, "Retry-After"],
             max_age=600,
         )
-    api = Api(app)
+    parsing.init_app(app)
+    errors.init_app(app)
+    openapi.init_app(app, BLUEPRINTS)
     for blueprint in BLUEPRINTS:
-        api.register_blueprint(blueprint)
+        app.register_blueprint(blueprint)
     app.register_blueprint(pages.blp)
     commands.init_app(app)
 
-    command = click.get_current_context(silent=True)
-    if command is None or command.info_name == "run":
+    if commands.for_server():
         with app.app_context():
-            database.require_current_schema()
+            require_current_schema()
             log_start()
     return app

@@ -1,23 +1,23 @@
 """Who is asking: HTTP Basic credentials to one `Principal`."""
 
 import re
-from dataclasses import dataclass
 
 from flask import g, request
 from sqlalchemy import bindparam, select
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, Unauthorized
+from werkzeug.exceptions import Unauthorized
 
-from database import MAX_ID, connection, now
-from models import Account, App, Session, is_token
-from permissions import Action, Caller, Permission, Target, may, needs
+from database import Statement
+from models import MAX_ID, Account, App, Session, is_token, now
+from permissions import Permission, Principal
 
 USERNAME = re.compile("([AaSs])([1-9][0-9]{0,18})")
 CHALLENGE = WWWAuthenticate("basic", {"realm": "Laurels API"})
 
-
-_APP = select(App.id, App.name, App.permissions, App.token_digest).where(App.id == bindparam("id"))
-_SESSION = (
+_APP = Statement(
+    select(App.id, App.name, App.permissions, App.token_digest).where(App.id == bindparam("id"))
+)
+_SESSION = Statement(
     select(
         Session.id,
         Session.account_id,
@@ -31,33 +31,8 @@ _SESSION = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Principal(Caller):
-    """An authenticated caller: an app, by its id and name, or a session of an account."""
-
-    app_id: int | None = None
-    app_name: str = ""
-    session_id: int | None = None
-
-    @property
-    def label(self) -> str:
-        """Who this is in the log of events: an id, no name."""
-        if self.account_id is None:
-            return f"app {self.app_id}"
-        return f"account {self.account_id}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """What a request offers to prove who is asking."""
-
-    is_app: bool
-    id: int
-    token: str
-
-
 def unauthorized() -> Unauthorized:
-    """Make the error for absent or bad credentials, which never tells what is bad about them."""
+    """Return the error for absent or bad credentials, which never tells what is bad about them."""
     return Unauthorized(
         "This needs the username and token of an app (A...) or of a session that has not expired "
         "(S...), by HTTP Basic authentication.",
@@ -66,57 +41,48 @@ def unauthorized() -> Unauthorized:
 
 
 def has_credentials() -> bool:
-    """Say whether the request offers credentials, of whatever kind."""
+    """Return whether the request carries credentials, good or bad."""
     return "Authorization" in request.headers
 
 
-def read_credentials() -> Credentials:
-    """Read the request's credentials, without asking the database.
+def authenticate() -> Principal:
+    """Find out whose credentials the request carries, and remember it for this request.
 
-    Raises `Unauthorized` where there are none or they cannot be any.
+    Raises `Unauthorized` if there are none, or they are nobody's, or expired.
     """
     try:
         offered = request.authorization
     except ValueError:  # characters over 127, which Werkzeug does not expect
         offered = None
     match = USERNAME.fullmatch((offered and offered.username) or "")
-    if not offered or not match or int(match[2]) > MAX_ID:
+    if not offered or offered.type != "basic" or not match or int(match[2]) > MAX_ID:
         raise unauthorized()
-    return Credentials(is_app=match[1] in "Aa", id=int(match[2]), token=str(offered.password))
-
-
-def authenticate(credentials: Credentials) -> None:
-    """Find out whose credentials these are, and remember it for this request.
-
-    Raises `Unauthorized` if they are nobody's, or expired.
-    """
-    statement = _APP if credentials.is_app else _SESSION
-    row = connection().execute(statement, {"id": credentials.id}).first()
-    if row is None or not is_token(credentials.token, row.token_digest):
-        raise unauthorized()
-    if credentials.is_app:
-        g.principal = Principal(
-            permissions=Permission(row.permissions), app_id=row.id, app_name=row.name
-        )
-    elif row.expires_at <= now():
-        raise unauthorized()
-    else:
-        g.principal = Principal(
-            permissions=Permission(row.permissions),
-            account_id=row.account_id,
-            team_id=row.team_id,
-            session_id=row.id,
-        )
-    request.environ["REMOTE_USER"] = g.principal.label
+    caller = (_app if match[1] in "Aa" else _member)(int(match[2]), str(offered.password))
+    g.principal = caller
+    request.environ["REMOTE_USER"] = caller.label
+    return caller
 
 
 def principal() -> Principal:
-    """Give the caller of the present request."""
+    """Return the caller of the current request."""
     caller: Principal = g.principal
     return caller
 
 
-def permit(action: Action, target: Target) -> None:
-    """Raise `Forbidden` unless a rule allows the caller of the present request this action."""
-    if not may(principal(), action, target):
-        raise Forbidden(f"This needs {needs(action)}.")
+def _app(app_id: int, token: str) -> Principal:
+    app = _APP.first(id=app_id)
+    if app is None or not is_token(token, app.token_digest):
+        raise unauthorized()
+    return Principal(permissions=Permission(app.permissions), app_id=app.id, app_name=app.name)
+
+
+def _member(session_id: int, token: str) -> Principal:
+    session = _SESSION.first(id=session_id)
+    if session is None or not is_token(token, session.token_digest) or session.expires_at <= now():
+        raise unauthorized()
+    return Principal(
+        permissions=Permission(session.permissions),
+        account_id=session.account_id,
+        team_id=session.team_id,
+        session_id=session.id,
+    )

@@ -5,7 +5,6 @@ programs (`missing`, `invalid`, `not_found`, `unknown_field`, `conflict`, `too_l
 """
 
 import re
-from datetime import datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -13,13 +12,13 @@ import marshmallow as ma
 from marshmallow import ValidationError, validate
 
 from callbacks.signing import signing_key
-from database import MAX_ID, Base
-from models import EventType
+from database import Base
+from models import MAX_ID, EventType
 from permissions import ALL_PERMISSIONS
 
 MAX_PER_PAGE = 1000
-UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and lone surrogates."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and surrogates, which are halves of characters."""
 UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
 HOST = re.compile(r"[\w.:-]+")
 SECRET = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -48,7 +47,7 @@ UNKNOWN_FIELD = Message("This endpoint has no such field.", "unknown_field")
 
 
 def not_found(name: str) -> Message:
-    """Say that there is no record with an id."""
+    """Return the message that there is no record with an id."""
     return Message(f"There is no such {name}.", "not_found")
 
 
@@ -89,8 +88,8 @@ class Id(Number):
 class Reference(Id):
     """The id of a record that must exist.
 
-    `model` says which; where `none` is true, 0 stands for no record. The id is looked up after the
-    request's shape was checked, together with all others (see `api.py`).
+    `model` says which; where `none` is true, 0 stands for no record, and becomes None. The id is
+    looked up after the request's shape was checked, together with all others (see `references.py`).
     """
 
     def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
@@ -98,11 +97,14 @@ class Reference(Id):
         self.model = model
         self.model_name = model.__name__.lower()
 
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return super()._deserialize(value, attr, data, **kwargs) or None
+
 
 class PathReference(Reference):
     """An id in the path: what is not an id at all is the id of nothing."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:
             return super()._deserialize(value, attr, data, **kwargs)
         except ValidationError:
@@ -136,7 +138,7 @@ def length(most: int, least: int = 1) -> validate.Length:
 
 def readable(text: str) -> None:
     """Refuse text that is blank or holds control characters or lone surrogates."""
-    if UNREADABLE.search(text):
+    if CONTROL.search(text):
         raise ValidationError(Message("This must not contain control characters or surrogates."))
     if text.isspace():
         raise ValidationError(Message("This must not be blank.", "blank"))
@@ -164,14 +166,14 @@ def web_address(url: str) -> None:
         raise ValidationError(Message("This must be an absolute http or https URL."))
 
 
-def secret(text: str) -> None:
+def usable(secret: str) -> None:
     """Refuse what cannot stand in a header, or looks like a signing key but is none."""
-    if not SECRET.fullmatch(text):
+    if not SECRET.fullmatch(secret):
         raise ValidationError(
             Message("This must be printable ASCII characters, with no space at either end.")
         )
     try:
-        signing_key(text)
+        signing_key(secret)
     except ValueError:
         raise ValidationError(Message("After `whsec_` there must be base64.")) from None
 
@@ -188,6 +190,13 @@ class Url(Text):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(validate=[length(2047), readable, web_address], **kwargs)
+
+
+class Secret(Text):
+    """What deliveries are sent with, and signed by."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=[length(2047), usable], **kwargs)
 
 
 class Discriminator(Text):
@@ -228,7 +237,4 @@ class EventName(ma.fields.Enum[EventType]):
 
 
 class Timestamp(ma.fields.Float):
-    """A moment, in seconds since the UNIX epoch, with fraction."""
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> float | None:
-        return value.timestamp() if isinstance(value, datetime) else None
+    """A time, in seconds since the UNIX epoch, with fraction."""

@@ -3,14 +3,19 @@
 import hashlib
 import hmac
 import secrets
-from datetime import datetime
+import time
+import unicodedata
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
+    Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     String,
     Text,
@@ -18,13 +23,34 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
-from database import Base, Identifier, UTCDateTime, fold, now
+from database import Base
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS, Permission
+
+MAX_ID = 2**63 - 1
+Identifier = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit id; SQLite numbers rows by itself only in a column called INTEGER."""
+
+
+def now() -> float:
+    """Return the current time, in seconds since the UNIX epoch, to the microsecond."""
+    return round(time.time(), 6)
+
+
+def utc(seconds: float) -> datetime:
+    """Return a time for people."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def fold(text: str) -> str:
+    """Return text for comparing without regard to case, for all of Unicode (NFKC, case folding)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
 
 Key = Annotated[int, mapped_column(Identifier, primary_key=True)]
 Name = Annotated[str, mapped_column(String(255))]
 Url = Annotated[str, mapped_column(String(2047))]
-Created = Annotated[datetime, mapped_column(UTCDateTime, default=now)]
+Time = Annotated[float, mapped_column(Double)]
+Created = Annotated[float, mapped_column(Double, default=now)]
 
 
 def _only(permissions: Permission) -> CheckConstraint:
@@ -33,17 +59,17 @@ def _only(permissions: Permission) -> CheckConstraint:
 
 
 def new_token() -> str:
-    """Make a token: 256 random bits as text for URLs."""
+    """Return a new token: 256 random bits as text for URLs."""
     return secrets.token_urlsafe(32)
 
 
 def digest(token: str) -> bytes:
-    """Make the digest by which a token is kept."""
+    """Return the digest that is kept of a token."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def is_token(token: str, kept: bytes) -> bool:
-    """Say whether a digest is that of a token, in a time that tells nothing about it."""
+    """Return whether a digest is that of a token, in a time that tells nothing about it."""
     return hmac.compare_digest(digest(token), kept)
 
 
@@ -70,19 +96,24 @@ class Credential:
     token_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
     def renew_token(self) -> str:
-        """Set a new token and give it: there is no other time to see it."""
+        """Set a new token and return it: it cannot be read again."""
         token = new_token()
         self.token_digest = digest(token)
         return token
 
 
 class Team(Searchable, Base):
-    """A team."""
+    """A team.
+
+    `member_count` is kept by triggers of the database (see migration 0003): counting the members of
+    a large team would be most of the time of a read.
+    """
 
     __tablename__ = "teams"
 
     id: Mapped[Key]
     created_at: Mapped[Created]
+    member_count: Mapped[int] = mapped_column(server_default="0")
 
 
 class Account(Searchable, Base):
@@ -122,7 +153,7 @@ class Award(Base):
 
 
 class Awardee(Base):
-    """That an account has an award."""
+    """An award held by an account."""
 
     __tablename__ = "awardees"
     __table_args__ = (Index(None, "award_id", "account_id"),)
@@ -144,7 +175,7 @@ class Session(Credential, Base):
     id: Mapped[Key]
     account_id: Mapped[int] = mapped_column(ForeignKey(Account.id, ondelete="CASCADE"), index=True)
     created_at: Mapped[Created]
-    expires_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
+    expires_at: Mapped[Time] = mapped_column(index=True)
 
     @property
     def username(self) -> str:
@@ -170,7 +201,7 @@ class App(Credential, Base):
 
 
 class EventType(StrEnum):
-    """What can happen that apps may be told of."""
+    """The types of events that apps may be told of."""
 
     ACCOUNT_TEAM_UPDATE = "account_team_update"
     ACCOUNT_CREATE = "account_create"
@@ -183,14 +214,14 @@ class EventType(StrEnum):
 
 
 class Event(Base):
-    """That something happened: the log of who did what to whom, by ids and without names."""
+    """Something that happened: the log of who did what to whom, by ids and without names."""
 
     __tablename__ = "events"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[Key]
     type: Mapped[str] = mapped_column(String(32))
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now, index=True)
+    created_at: Mapped[Created] = mapped_column(index=True)
     author: Mapped[str] = mapped_column(String(64))
     account_id: Mapped[int | None] = mapped_column(Identifier, index=True)
     team_id: Mapped[int | None] = mapped_column(Identifier, index=True)
@@ -199,7 +230,7 @@ class Event(Base):
 
 
 class Callback(Base):
-    """Where an app wants to be told of one type of event, and how its receiver does.
+    """A URL that an app is told one type of event at, and how its receiver does.
 
     `lease` names who sends its deliveries at present, until `leased_until`; `resting_until` is the
     end of the pause after the receiver could not be reached `failures` times in a row.
@@ -215,34 +246,34 @@ class Callback(Base):
     secret: Mapped[str] = mapped_column(String(2047))
     registered_at: Mapped[Created]
     failures: Mapped[int] = mapped_column(default=0)
-    resting_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    resting_until: Mapped[Time | None]
     last_error: Mapped[str | None] = mapped_column(Text)
     lease: Mapped[str | None] = mapped_column(String(255))
-    leased_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    leased_until: Mapped[Time | None]
 
 
 class Delivery(Base):
-    """What a callback is still to be sent; it is deleted once the receiver took it.
+    """A message that a callback is still to be sent; it is deleted once the receiver took it.
 
     `subject` is the account or team that it is about: deliveries of a callback about the same one
-    keep their order. `retry_at` is the end of the pause after `attempts` refusals.
+    keep their order, so `due_at` is None behind an earlier one. Otherwise it is 0 (at once), or the
+    end of the pause after `attempts` refusals.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         Index(None, "callback_id", "subject", "id"),
+        Index(None, "callback_id", "due_at", "id"),
         {"sqlite_autoincrement": True},
     )
 
     id: Mapped[Key]
-    callback_id: Mapped[int] = mapped_column(
-        ForeignKey(Callback.id, ondelete="CASCADE"), index=True
-    )
+    callback_id: Mapped[int] = mapped_column(ForeignKey(Callback.id, ondelete="CASCADE"))
     subject: Mapped[int] = mapped_column(Identifier)
     webhook_id: Mapped[str] = mapped_column(String(64))
     body: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now, index=True)
+    created_at: Mapped[Created] = mapped_column(index=True)
     attempts: Mapped[int] = mapped_column(default=0)
-    attempted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    retry_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    attempted_at: Mapped[Time | None]
+    due_at: Mapped[Time | None] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(Text)

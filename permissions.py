@@ -10,7 +10,7 @@ from enum import Enum, IntFlag, auto
 
 
 class Permission(IntFlag):
-    """What an app or an account may do, as the bit flags that the API speaks."""
+    """The permissions of an app or an account, as the bit flags of the API."""
 
     MANAGE_PERMISSIONS = auto()
     """Change the permissions of accounts."""
@@ -39,15 +39,25 @@ ACCOUNT_PERMISSIONS = ALL_PERMISSIONS & ~Permission.AUTHENTICATE_USERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caller:
-    """Who asks: an app (`account_id` is None) or an account, as they were before the request."""
+class Principal:
+    """The caller of a request, as they were before it: an app, or an account by its session."""
 
     permissions: Permission
+    app_id: int | None = None
+    app_name: str = ""
+    session_id: int | None = None
     account_id: int | None = None
     team_id: int | None = None
 
+    @property
+    def label(self) -> str:
+        """The caller in the log of events: an id, no name."""
+        if self.account_id is None:
+            return f"app {self.app_id}"
+        return f"account {self.account_id}"
+
     def owns(self, team_id: int | None) -> bool:
-        """Say whether the caller is a member of this team who may manage it."""
+        """Return whether the caller is a member of this team who may manage it."""
         return (
             Permission.MANAGE_OWN_TEAM in self.permissions
             and self.account_id is not None
@@ -66,7 +76,7 @@ class Target:
 
 
 class Action(Enum):
-    """What a caller may be allowed to do."""
+    """The actions that a caller may be allowed."""
 
     CREATE_ACCOUNT = auto()
     EDIT_ACCOUNT = auto()
@@ -78,19 +88,26 @@ class Action(Enum):
     MANAGE_AWARDS = auto()
     CREATE_SESSION = auto()
     MANAGE_CALLBACKS = auto()
+    USE_CREDENTIALS = auto()
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """One way to be allowed something: a test, and the same in words."""
+    """One way to be allowed something: a test, and the same in words.
+
+    `of_target` says whether the test looks at what the request is about, or at the caller alone.
+    """
 
     words: str
-    holds: Callable[[Caller, Target], bool]
+    holds: Callable[[Principal, Target], bool]
+    of_target: bool = True
 
 
 def _has(permission: Permission) -> Allowance:
     return Allowance(
-        f"the permission {permission.label}", lambda caller, _: permission in caller.permissions
+        f"the permission {permission.label}",
+        lambda caller, _: permission in caller.permissions,
+        of_target=False,
     )
 
 
@@ -98,7 +115,8 @@ _IS_SELF = Allowance(
     "to be this account",
     lambda caller, target: caller.account_id is not None and caller.account_id == target.account_id,
 )
-_IS_APP = Allowance("an app", lambda caller, _: caller.account_id is None)
+_IS_APP = Allowance("an app", lambda caller, _: caller.app_id is not None, of_target=False)
+_ANYBODY = Allowance("credentials", lambda *_: True, of_target=False)
 _OWNS_TEAM = Allowance(
     "the permission manage_own_team in this team",
     lambda caller, target: caller.owns(target.team_id),
@@ -119,6 +137,7 @@ RULES: Mapping[Action, tuple[Allowance, ...]] = {
     Action.MANAGE_AWARDS: (_has(Permission.MANAGE_AWARDS),),
     Action.CREATE_SESSION: (_has(Permission.AUTHENTICATE_USERS),),
     Action.MANAGE_CALLBACKS: (_IS_APP,),
+    Action.USE_CREDENTIALS: (_ANYBODY,),
 }
 
 
@@ -126,18 +145,29 @@ LIST = ", ".join(f"{permission:d} `{permission.label}`" for permission in Permis
 """All permissions, in words."""
 
 
-def may(caller: Caller, action: Action, target: Target) -> bool:
-    """Say whether a rule allows the caller this action; what no rule allows is denied."""
+def may(caller: Principal, action: Action, target: Target) -> bool:
+    """Return whether a rule allows the caller this action; what no rule allows is denied."""
     return any(allowance.holds(caller, target) for allowance in RULES[action])
 
 
+def depends_on_target(action: Action) -> bool:
+    """Return whether it depends on what a request is about, not on the caller alone, who may."""
+    return any(rule.of_target for rule in RULES[action])
+
+
+def may_ever(caller: Principal, action: Action) -> bool:
+    """Return whether there may be something that the caller is allowed this action with."""
+    nothing = Target()
+    return any(rule.of_target or rule.holds(caller, nothing) for rule in RULES[action])
+
+
 def needs(action: Action) -> str:
-    """Put into words what an action needs."""
+    """Return what an action needs, in words."""
     return ", or ".join(allowance.words for allowance in RULES[action])
 
 
-def may_grant(caller: Caller, permission: Permission, team_id: int | None) -> bool:
-    """Say whether the caller may grant one permission to an account in this team.
+def may_grant(caller: Principal, permission: Permission, team_id: int | None) -> bool:
+    """Return whether the caller may grant one permission to an account in this team.
 
     `authenticate_users` is for apps: no account is ever given it.
     """
@@ -146,8 +176,8 @@ def may_grant(caller: Caller, permission: Permission, team_id: int | None) -> bo
     )
 
 
-def may_revoke(caller: Caller, permission: Permission, team_id: int | None) -> bool:
-    """Say whether the caller may revoke one permission from an account in this team."""
+def may_revoke(caller: Principal, permission: Permission, team_id: int | None) -> bool:
+    """Return whether the caller may revoke one permission from an account in this team."""
     if Permission.MANAGE_PERMISSIONS | permission in caller.permissions:
         return True
     return permission is Permission.MANAGE_OWN_TEAM and (
@@ -156,22 +186,22 @@ def may_revoke(caller: Caller, permission: Permission, team_id: int | None) -> b
     )
 
 
-def refused_grants(caller: Caller, granted: Permission, team_id: int | None) -> list[Permission]:
-    """List the permissions that the caller may not grant to an account in this team."""
+def refused_grants(caller: Principal, granted: Permission, team_id: int | None) -> list[Permission]:
+    """Return the permissions that the caller may not grant to an account in this team."""
     return [permission for permission in granted if not may_grant(caller, permission, team_id)]
 
 
 def refused_revocations(
-    caller: Caller, revoked: Permission, team_id: int | None
+    caller: Principal, revoked: Permission, team_id: int | None
 ) -> list[Permission]:
-    """List the permissions that the caller may not revoke from an account in this team."""
+    """Return the permissions that the caller may not revoke from an account in this team."""
     return [permission for permission in revoked if not may_revoke(caller, permission, team_id)]
 
 
 def after_move(
-    caller: Caller, held: Permission, granted: Permission, team_id: int | None
+    caller: Principal, held: Permission, granted: Permission, team_id: int | None
 ) -> Permission:
-    """Say what an account holds once the caller moved it to another team, or to none.
+    """Return what an account holds once the caller moved it to another team, or to none.
 
     `manage_own_team` belongs to a team, so it stays behind, unless this request grants it for
     the new team or its caller could; with no team there is nothing to hold it for.

@@ -1,235 +1,336 @@
-"""What the API shows: records as the schemas take them, in as few statements as that needs.
+"""What the API shows, as statements that answer with JSON.
 
-The statements are made once, read rows rather than ORM objects, and bring the awards of a record
-along as JSON: making statements and objects, and going back and forth to the database, is where the
-time of a read would go.
+An object's statement is made from its schema, which says what the object looks like, and the
+columns of the same names: a missing one fails at import. The database writes the JSON, since making
+it of rows is where the time of a read would go. `first`, `value` and so on: see `Statement`.
 """
 
-from collections.abc import Collection
 from functools import cache
-from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, BindParameter, Row, ScalarSelect, Select, bindparam, func, select
+import marshmallow as ma
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import aliased
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from database import connection, fold
-from models import Account, Award, Awardee, Callback, EventType, Team
+from database import Statement
+from fields import Timestamp
+from models import MAX_ID, Account, Award, Awardee, Callback, Session, Team, fold
+from schemas import (
+    AccountPageSchema,
+    AccountSchema,
+    AwardDetailsSchema,
+    AwardSchema,
+    CallbackSchema,
+    CallbacksSchema,
+    SessionSchema,
+    TeamPageSchema,
+    TeamSchema,
+)
 
-Record = dict[str, Any]
+JSON = bytes
+"""A JSON object, as a line in UTF-8."""
 
 
-class award_list(FunctionElement[list[Record]]):  # noqa: N801 - the name of an SQL function
-    """Collect awards, given by their id, title and image URL, in a JSON list."""
+class _Spelled(FunctionElement[Any]):
+    """A function that each database spells in its own way, with `{}` for what it is given."""
 
-    type = JSON()
     inherit_cache = True
+    sqlite: str
+    postgresql: str
 
 
-class position(FunctionElement[int]):  # noqa: N801 - the name of an SQL function
-    """Give the place of one text in another, from 1, or 0."""
-
-    inherit_cache = True
-
-
-@compiles(award_list)
-@compiles(position)
-def _spell(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
-    """Write one of these functions as the database has it."""
-    find, collect = _SPELLINGS[compiler.dialect.name]
-    arguments = [compiler.process(argument, **options) for argument in element.clauses]
-    if isinstance(element, position):
-        return f"{find}({', '.join(arguments)})"
-    named = ", ".join(f"'{name}', {it}" for name, it in zip(_AWARD, arguments, strict=True))
-    return collect.format(named)
+@compiles(_Spelled)
+def _spell(element: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
+    given = [compiler.process(argument, **options) for argument in element.clauses]
+    spelling: str = getattr(element, compiler.dialect.name)
+    return spelling.format(*given, all=", ".join(given))
 
 
-_SPELLINGS = {
-    "sqlite": ("instr", "json_group_array(json_object({}))"),
-    "postgresql": ("strpos", "coalesce(json_agg(json_build_object({})), '[]')"),
-}
-_AWARD = ("id", "title", "image_url")
-_Member, _Given = aliased(Account), aliased(Award)
-_GIVEN = select(award_list(_Given.id, _Given.title, _Given.image_url))
-_MEMBER_COUNT: ScalarSelect[int] = (
-    select(func.count()).where(_Member.team_id == Team.id).correlate(Team).scalar_subquery()
+class Object(_Spelled):
+    """A JSON object, of names and values in turn."""
+
+    sqlite, postgresql = "json_object({all})", "json_build_object({all})"
+
+
+class _List(_Spelled):
+    """A JSON list of a value of each row; the rows are in order, PostgreSQL asks for it again."""
+
+    sqlite = "json_group_array({0})"
+    postgresql = "coalesce(json_agg({0} ORDER BY {1}), '[]')"
+
+
+class _Map(_Spelled):
+    """A JSON object of a name and a value of each row."""
+
+    sqlite, postgresql = "json_group_object({all})", "coalesce(json_object_agg({all}), '{{}}')"
+
+
+class Json(_Spelled):
+    """JSON that went through another table expression, where SQLite takes it for mere text."""
+
+    sqlite, postgresql = "json({0})", "{0}"
+
+
+class _Seconds(_Spelled):
+    """A time as a JSON number, to the microsecond: SQLite's own have only 15 digits."""
+
+    sqlite = "json(CASE WHEN {0} IS NOT NULL THEN printf('%.6f', {0}) END)"
+    postgresql = "{0}"
+
+
+class _Line(_Spelled):
+    """JSON as a line of bytes in UTF-8, so that nobody decodes and encodes it on its way."""
+
+    sqlite = "CAST({0} || char(10) AS BLOB)"
+    postgresql = "convert_to(CAST({0} AS TEXT) || chr(10), 'UTF8')"
+
+
+class RandomHex(_Spelled):
+    """32 random hexadecimal digits."""
+
+    type = Text()
+    sqlite = "lower(hex(randomblob(16)))"
+    postgresql = "replace(CAST(gen_random_uuid() AS TEXT), '-', '')"
+
+
+class _Position(_Spelled):
+    """The place of one text in another, from 1, or 0."""
+
+    sqlite, postgresql = "instr({all})", "strpos({all})"
+
+
+class _Elements(_Spelled):
+    """The elements of a JSON list, as rows."""
+
+    sqlite, postgresql = "json_each({0})", "json_array_elements_text(CAST({0} AS JSON))"
+
+
+def given_ids(name: str = "ids") -> Select[Any]:
+    """Return the ids in the JSON list that a statement is given by a name."""
+    elements = _Elements(bindparam(name, type_=Text)).table_valued("value")
+    return select(cast(elements.c.value, BigInteger))
+
+
+def shape(schema: type[ma.Schema], source: Any = None, **given: Any) -> ColumnElement[Any]:
+    """Return the JSON of what a schema describes.
+
+    Its attributes are the columns of `source` with their names, unless they are given.
+    """
+    parts: list[Any] = []
+    for name, field in schema().dump_fields.items():
+        value = given.pop(name) if name in given else getattr(source, name)
+        if isinstance(field, Timestamp):
+            value = _Seconds(value)
+        elif isinstance(field, ma.fields.String) and isinstance(value.type, Integer):
+            value = cast(value, Text)
+        parts += [literal_column(f"'{name}'"), value]
+    if given:
+        raise TypeError(f"{schema.__name__} has no {', '.join(given)}")
+    return Object(*parts)
+
+
+def _list_of(value: ColumnElement[Any], rows: FromClause, *order: Any) -> ColumnElement[Any]:
+    return select(_List(value, *order)).select_from(rows).scalar_subquery()
+
+
+def _awards(which: Select[Any], owner: FromClause) -> ColumnElement[Any]:
+    """Return the JSON list of the awards of an owner, an account or a team, by id."""
+    rows = which.order_by(Award.id).correlate(owner).subquery()
+    return _list_of(shape(AwardSchema, rows.c), rows, rows.c.id)
+
+
+def team_of(team: FromClause) -> ColumnElement[Any]:
+    """Return the JSON of a team."""
+    won = select(Award).where(Award.team_id == team.c.id)
+    return shape(TeamSchema, team.c, awards=_awards(won, team))
+
+
+class Accounts(NamedTuple):
+    """Accounts that are read together, so that a team they share is read once."""
+
+    rows: CTE
+    source: FromClause
+    """The rows joined with their teams."""
+    account: ColumnElement[Any]
+    team: ColumnElement[Any]
+
+
+def accounts(which: Select[Any]) -> Accounts:
+    """Return accounts, and the JSON of each and of its team."""
+    rows = which.cte("shown")
+    in_use = select(rows.c.team_id)
+    teams = select(Team.id, TEAM.label("json")).where(Team.id.in_(in_use)).cte("shown_teams")
+    team = Json(teams.c.json)
+    held = select(Award).join(Awardee).where(Awardee.account_id == rows.c.id)
+    account = shape(AccountSchema, rows.c, team=team, awards=_awards(held, rows))
+    source = rows.outerjoin(teams, teams.c.id == rows.c.team_id)
+    return Accounts(rows, source, account, team)
+
+
+def _account_list(which: Select[Any]) -> ColumnElement[Any]:
+    rows, source, account, _ = accounts(which.order_by(Account.search_name, Account.id))
+    return _list_of(account, source, rows.c.search_name, rows.c.id)
+
+
+def _team_list(which: Select[Any]) -> ColumnElement[Any]:
+    rows = which.order_by(Team.search_name, Team.id).cte("shown")
+    return _list_of(team_of(rows), rows, rows.c.search_name, rows.c.id)
+
+
+def _showing(value: ColumnElement[Any], *sources: Any) -> Select[Any]:
+    """Return the statement that answers with JSON."""
+    return select(_Line(value)).select_from(*sources)
+
+
+_ID: BindParameter[int] = bindparam("id", type_=BigInteger)
+_TEAM_ID: BindParameter[int] = bindparam("team", type_=BigInteger)
+_APP_ID: BindParameter[int] = bindparam("app_id", type_=BigInteger)
+
+TEAM = team_of(Team.__table__)
+AWARD = shape(AwardSchema, Award)
+
+_one = accounts(select(Account).where(Account.id == _ID))
+_ACCOUNT = Statement(_showing(_one.account, _one.source))
+_TEAM = Statement(_showing(TEAM, Team).where(Team.id == _ID))
+_AWARD = Statement(_showing(AWARD, Award).where(Award.id == _ID))
+_AWARD_DETAILS = Statement(
+    _showing(
+        shape(
+            AwardDetailsSchema,
+            award=AWARD,
+            awardees=_account_list(select(Account).join(Awardee).where(Awardee.award_id == _ID)),
+            team=select(TEAM).where(Team.id == Award.team_id).correlate(Award).scalar_subquery(),
+        ),
+        Award,
+    ).where(Award.id == _ID)
 )
-_TEAM_AWARDS = _GIVEN.where(_Given.team_id == Team.id).correlate(Team).scalar_subquery()
-_ACCOUNT_AWARDS = (
-    _GIVEN.join(Awardee, Awardee.award_id == _Given.id)
-    .where(Awardee.account_id == Account.id)
-    .correlate(Account)
-    .scalar_subquery()
+SESSION = _Line(
+    shape(
+        SessionSchema,
+        Session,
+        username=literal_column("'S'", Text) + cast(Session.id, Text),
+        password=bindparam("password", type_=Text),
+    )
 )
-_TEAM = (
-    Team.id.label("team_id"),
-    Team.name.label("team_name"),
-    Team.created_at.label("team_created_at"),
-    _MEMBER_COUNT.label("team_member_count"),
-    _TEAM_AWARDS.label("team_awards"),
+"""What a statement that makes or renews a session returns."""
+
+_own = Callback.app_id == _APP_ID
+_CALLBACK = Statement(
+    _showing(shape(CallbackSchema, Callback), Callback).where(
+        _own, Callback.event == bindparam("event", type_=Text)
+    )
 )
-_ACCOUNT = (
-    Account.id,
-    Account.name,
-    Account.discriminator,
-    Account.avatar_url,
-    Account.permissions,
-    Account.created_at,
-    _ACCOUNT_AWARDS.label("awards"),
+_CALLBACKS = Statement(
+    _showing(
+        shape(
+            CallbacksSchema,
+            callbacks=select(_Map(Callback.event, Callback.url)).where(_own).scalar_subquery(),
+        )
+    )
 )
 
-_ID: BindParameter[int] = bindparam("id")
-_SUBJECTS: dict[type[Account | Team], Select[Any]] = {
-    Account: select(*_ACCOUNT, *_TEAM).outerjoin(Team, Team.id == Account.team_id),
-    Team: select(*_TEAM),
-}
-_ONE_ACCOUNT = _SUBJECTS[Account].where(Account.id == _ID)
-_MANY_ACCOUNTS = _SUBJECTS[Account].where(Account.id.in_(bindparam("ids", expanding=True)))
-_ONE_TEAM = _SUBJECTS[Team].where(Team.id == _ID)
-_ONE_AWARD = select(Award.id, Award.title, Award.image_url).where(Award.id == _ID)
-_AWARD_AND_TEAM = (
-    select(Award.id, Award.title, Award.image_url, *_TEAM)
-    .outerjoin(Team, Team.id == Award.team_id)
-    .where(Award.id == _ID)
-)
-_AWARDEES = (
-    _SUBJECTS[Account]
-    .where(Account.id.in_(select(Awardee.account_id).where(Awardee.award_id == _ID)))
-    .order_by(Account.search_name, Account.id)
-)
-_CALLBACKS = (
-    select(Callback.id, Callback.event, Callback.url)
-    .where(Callback.app_id == bindparam("app_id"))
-    .order_by(Callback.event)
-)
-_CALLBACK = _CALLBACKS.where(Callback.event == bindparam("event"))
+
+def _answer(statement: Statement, **values: Any) -> JSON | None:
+    json: JSON | None = statement.value(**values)
+    return json
 
 
-def account(account_id: int) -> Record | None:
-    """Read one account."""
-    row = connection().execute(_ONE_ACCOUNT, {"id": account_id}).first()
-    return None if row is None else _account(row)
+def account(account_id: int) -> JSON | None:
+    """Return one account."""
+    return _answer(_ACCOUNT, id=account_id)
 
 
-def accounts(account_ids: Collection[int]) -> list[Record]:
-    """Read accounts, in any order."""
-    return [_account(row) for row in connection().execute(_MANY_ACCOUNTS, {"ids": account_ids})]
+def team(team_id: int) -> JSON | None:
+    """Return one team."""
+    return _answer(_TEAM, id=team_id)
 
 
-def team(team_id: int) -> Record | None:
-    """Read one team."""
-    row = connection().execute(_ONE_TEAM, {"id": team_id}).first()
-    return None if row is None else _team(row)
+def award(award_id: int) -> JSON | None:
+    """Return one award."""
+    return _answer(_AWARD, id=award_id)
 
 
-def award(award_id: int) -> Record | None:
-    """Read one award."""
-    row = connection().execute(_ONE_AWARD, {"id": award_id}).first()
-    return None if row is None else row._asdict()
+def award_details(award_id: int) -> JSON | None:
+    """Return one award, the accounts that hold it by name, and its team."""
+    return _answer(_AWARD_DETAILS, id=award_id)
 
 
-def award_details(award_id: int) -> Record | None:
-    """Read one award, the accounts that have it by name, and its team."""
-    row = connection().execute(_AWARD_AND_TEAM, {"id": award_id}).first()
-    if row is None:
-        return None
-    awardees = connection().execute(_AWARDEES, {"id": award_id})
-    return {
-        "award": {"id": row.id, "title": row.title, "image_url": row.image_url},
-        "awardees": [_account(awardee) for awardee in awardees],
-        "team": _team(row),
-    }
+def callback(app_id: int | None, event: str) -> JSON | None:
+    """Return the callback that an app has registered for a type of event."""
+    return _answer(_CALLBACK, app_id=app_id, event=event)
 
 
-def account_page(*, q: str, page: int, per_page: int, team: int | None = None) -> Record:
-    """Read one page of the accounts with `q` in their name, by name, perhaps of one team."""
-    return _page(Account, q, page, per_page, team)
+def callbacks(app_id: int | None) -> JSON | None:
+    """Return the URLs of an app's callbacks, by type of event."""
+    return _answer(_CALLBACKS, app_id=app_id)
 
 
-def team_page(*, q: str, page: int, per_page: int) -> Record:
-    """Read one page of the teams with `q` in their name, by name."""
-    return _page(Team, q, page, per_page)
+def account_page(*, q: str, page: int, per_page: int, team: int | None = None) -> JSON | None:
+    """Return one page of the accounts with `q` in their name, by name, perhaps of one team.
+
+    None if there is no such team.
+    """
+    statement = _page(Account, named=bool(q), in_team=team is not None)
+    return _answer(statement, **_place(q, page, per_page), team=team)
 
 
-def callback(app_id: int | None, event: EventType) -> Record | None:
-    """Read the callback that an app has registered for a type of event."""
-    parameters = {"app_id": app_id, "event": event.value}
-    row = connection().execute(_CALLBACK, parameters).first()
-    return None if row is None else row._asdict()
+def team_page(*, q: str, page: int, per_page: int) -> JSON | None:
+    """Return one page of the teams with `q` in their name, by name."""
+    return _answer(_page(Team, named=bool(q)), **_place(q, page, per_page))
 
 
-def callbacks(app_id: int | None) -> Record:
-    """Read the URLs of an app's callbacks, by type of event."""
-    rows = connection().execute(_CALLBACKS, {"app_id": app_id})
-    return {row.event: row.url for row in rows}
-
-
-def _page(
-    model: type[Account | Team], q: str, page: int, per_page: int, team_id: int | None = None
-) -> Record:
-    count, select_page = _page_statements(model, named=bool(q), in_team=team_id is not None)
-    parameters: dict[str, Any] = {"text": fold(q), "team_id": team_id}
-    results: int = connection().execute(count, parameters).scalar_one()
-    offset = page * per_page
-    data: list[Record] = []
-    if offset < results:
-        rows = connection().execute(select_page, parameters | {"limit": per_page, "offset": offset})
-        data = [_account(row) if model is Account else _team(row) or {} for row in rows]
-    return {
-        "page": page,
-        "per_page": per_page,
-        "pages": -(-results // per_page),
-        "results": results,
-        "data": data,
-    }
+def _place(q: str, page: int, per_page: int) -> dict[str, Any]:
+    offset = min(page * per_page, MAX_ID)
+    return {"text": fold(q), "page": page, "per_page": per_page, "offset": offset}
 
 
 @cache
-def _page_statements(
-    model: type[Account | Team], *, named: bool, in_team: bool
-) -> tuple[Select[Any], Select[Any]]:
-    """Make the statements that count what a search finds, and read one page of it."""
-    conditions = []
-    if named:
-        conditions.append(position(model.search_name, bindparam("text")) > 0)
+def _page(model: type[Account | Team], *, named: bool, in_team: bool = False) -> Statement:
+    """Return the statement that counts what a search finds, and answers with one page of it."""
+    number, size = bindparam("page", type_=BigInteger), bindparam("per_page", type_=BigInteger)
+    found = select(model.id, model.search_name)
     if in_team:
-        conditions.append(Account.team_id == bindparam("team_id"))
-    order = (model.search_name, model.id)
-    page = (
-        select(model.id)
-        .where(*conditions)
-        .order_by(*order)
-        .limit(bindparam("limit"))
-        .offset(bindparam("offset"))
+        found = found.where(Account.team_id == _TEAM_ID)
+    if named:  # each name is looked at once, for the count and for the page
+        found = found.where(_Position(model.search_name, bindparam("text", type_=Text)) > 0)
+    matches = found.cte("matches") if named else found.subquery()
+    results: Select[Any] = select(func.count().label("results")).select_from(matches)
+    if in_team and not named:
+        results = select(Team.member_count.label("results")).where(Team.id == _TEAM_ID)
+    counted = results.subquery()
+    ids = (
+        select(matches.c.id)
+        .order_by(matches.c.search_name, matches.c.id)
+        .limit(size)
+        .offset(bindparam("offset", type_=BigInteger))
     )
-    count = select(func.count()).select_from(model).where(*conditions)
-    return count, _SUBJECTS[model].where(model.id.in_(page)).order_by(*order)
-
-
-def _account(row: Row[Any]) -> Record:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "discriminator": row.discriminator,
-        "avatar_url": row.avatar_url,
-        "team": _team(row),
-        "permissions": row.permissions,
-        "created_at": row.created_at,
-        "awards": sorted(row.awards, key=itemgetter("id")),
-    }
-
-
-def _team(row: Row[Any]) -> Record | None:
-    """Give the team in a row, if there is one."""
-    if row.team_id is None:
-        return None
-    return {
-        "id": row.team_id,
-        "name": row.team_name,
-        "created_at": row.team_created_at,
-        "member_count": row.team_member_count,
-        "awards": sorted(row.team_awards, key=itemgetter("id")),
-    }
+    which = select(model).where(model.id.in_(ids))
+    value = shape(
+        AccountPageSchema if model is Account else TeamPageSchema,
+        page=number,
+        per_page=size,
+        pages=(counted.c.results + size - 1) // size,
+        results=counted.c.results,
+        data=_account_list(which) if model is Account else _team_list(which),
+    )
+    statement = _showing(value, counted)
+    if in_team:
+        statement = statement.where(exists().where(Team.id == _TEAM_ID))
+    return Statement(statement)

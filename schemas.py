@@ -6,10 +6,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import ValidationError
 
-from database import MAX_ID
 from fields import (
     MAX_PER_PAGE,
-    REQUIRED,
     UNKNOWN_FIELD,
     Discriminator,
     EventName,
@@ -21,14 +19,14 @@ from fields import (
     Number,
     PathReference,
     Reference,
+    Secret,
     Text,
     Timestamp,
     Url,
     length,
     searchable,
-    secret,
 )
-from models import Account, Award, Team
+from models import MAX_ID, Account, Award, Team
 
 # --- Objects that are sent ---
 
@@ -52,33 +50,31 @@ class Sent(ma.Schema):
 class AwardSchema(Sent):
     """An award."""
 
-    id = ma.fields.Integer(metadata={"example": 7})
-    title = ma.fields.String(metadata={"example": "First place"})
-    image_url = ma.fields.String(metadata={"example": "https://example.com/first.png"})
+    id = ma.fields.Integer()
+    title = ma.fields.String()
+    image_url = ma.fields.String()
 
 
 class TeamSchema(Sent):
     """A team, with the number of its members now and its awards by id."""
 
-    id = ma.fields.Integer(metadata={"example": 1})
-    name = ma.fields.String(metadata={"example": "Red"})
-    created_at = Timestamp(metadata={"example": 1767225600.5})
-    member_count = ma.fields.Integer(metadata={"example": 12})
+    id = ma.fields.Integer()
+    name = ma.fields.String()
+    created_at = Timestamp()
+    member_count = ma.fields.Integer()
     awards = ma.fields.List(ma.fields.Nested(AwardSchema))
 
 
 class AccountSchema(Sent):
     """An account, with its team (or null) and its own awards by id."""
 
-    id = ma.fields.String(metadata={"example": "80351110224678912"})
-    name = ma.fields.String(metadata={"example": "Ann"})
-    discriminator = ma.fields.String(metadata={"example": "0"})
-    avatar_url = ma.fields.String(
-        allow_none=True, metadata={"example": "https://example.com/ann.png"}
-    )
+    id = ma.fields.String()
+    name = ma.fields.String()
+    discriminator = ma.fields.String()
+    avatar_url = ma.fields.String(allow_none=True)
     team = ma.fields.Nested(TeamSchema, allow_none=True)
-    permissions = ma.fields.Integer(metadata={"example": 32})
-    created_at = Timestamp(metadata={"example": 1767225600.5})
+    permissions = ma.fields.Integer()
+    created_at = Timestamp()
     awards = ma.fields.List(ma.fields.Nested(AwardSchema))
 
 
@@ -93,31 +89,31 @@ class AwardDetailsSchema(Sent):
 class SessionSchema(Sent):
     """The credentials of a session; the password is shown this once."""
 
-    username = ma.fields.String(metadata={"example": "S5"})
-    password = ma.fields.String(metadata={"example": "y2N0...43 characters...Vw"})
-    expires_at = Timestamp(metadata={"example": 1769817600.5})
+    username = ma.fields.String()
+    password = ma.fields.String()
+    expires_at = Timestamp()
 
 
 class AppSchema(Sent):
     """An app."""
 
-    name = ma.fields.String(metadata={"example": "my-bot"})
-    permissions = ma.fields.Integer(metadata={"example": 95})
-    username = ma.fields.String(metadata={"example": "A1"})
+    name = ma.fields.String()
+    permissions = ma.fields.Integer()
+    username = ma.fields.String()
 
 
 class AppWithPasswordSchema(AppSchema):
     """An app; the password is shown this once."""
 
-    password = ma.fields.String(metadata={"example": "y2N0...43 characters...Vw"})
+    password = ma.fields.String()
 
 
 class CallbackSchema(Sent):
     """A registered callback; the secret is never shown."""
 
-    id = ma.fields.Integer(metadata={"example": 3})
-    event = ma.fields.String(metadata={"example": "team_create"})
-    url = ma.fields.String(metadata={"example": "https://bot.example/events"})
+    id = ma.fields.Integer()
+    event = ma.fields.String()
+    url = ma.fields.String()
 
 
 class CallbacksSchema(Sent):
@@ -126,28 +122,27 @@ class CallbacksSchema(Sent):
     callbacks = ma.fields.Dict(
         keys=ma.fields.String(),
         values=ma.fields.String(),
-        metadata={"example": {"team_create": "https://bot.example/events"}},
     )
 
 
 class SignupsSchema(Sent):
     """Whether new accounts can be made."""
 
-    signups_open = ma.fields.Boolean(metadata={"example": True})
+    signups_open = ma.fields.Boolean()
 
 
 class HealthSchema(Sent):
     """That the server works."""
 
-    status = ma.fields.String(metadata={"example": "ok"})
+    status = ma.fields.String()
 
 
 class IssueSchema(Sent):
     """One thing that is wrong with a request, and where."""
 
-    loc = ma.fields.List(ma.fields.String(metadata={"example": "body"}))
-    msg = ma.fields.String(metadata={"example": str(REQUIRED)})
-    type = ma.fields.String(metadata={"example": REQUIRED.type})
+    loc = ma.fields.List(ma.fields.String())
+    msg = ma.fields.String()
+    type = ma.fields.String()
 
 
 class InvalidSchema(Sent):
@@ -159,15 +154,15 @@ class InvalidSchema(Sent):
 class ErrorSchema(Sent):
     """What any other error answers: a sentence to act on."""
 
-    detail = ma.fields.String(metadata={"example": "This needs an app."})
+    detail = ma.fields.String()
 
 
 def page_of(schema: type[Sent]) -> type[ma.Schema]:
-    """Make the schema of one page of a list."""
-    counts = {"page": 0, "per_page": 20, "pages": 1, "results": 1}
+    """Return the schema of one page of a list."""
+    counts = dict.fromkeys(("page", "per_page", "pages", "results"), ma.fields.Integer)
     name = schema.__name__.removesuffix("Schema")
     return Sent.from_dict(
-        {key: ma.fields.Integer(metadata={"example": value}) for key, value in counts.items()}
+        {key: count() for key, count in counts.items()}
         | {"data": ma.fields.List(ma.fields.Nested(schema))},
         name=f"{name}PageSchema",
     )
@@ -175,25 +170,6 @@ def page_of(schema: type[Sent]) -> type[ma.Schema]:
 
 AccountPageSchema = page_of(AccountSchema)
 TeamPageSchema = page_of(TeamSchema)
-
-
-def example_of(schema: ma.Schema) -> dict[str, Any]:
-    """Make an example of what a schema describes, of its attributes' examples."""
-    return {name: _example(field) for name, field in schema.fields.items()}
-
-
-def example_of_body(schema: ma.Schema) -> dict[str, Any]:
-    """Make an example of a request body, of those fields that have one."""
-    fields = schema.load_fields.items()
-    return {name: _example(field) for name, field in fields if "example" in field.metadata}
-
-
-def _example(field: ma.fields.Field[Any]) -> Any:
-    if isinstance(field, ma.fields.Nested):
-        return example_of(field.schema)
-    if isinstance(field, ma.fields.List):
-        return [_example(field.inner)]
-    return field.metadata["example"]
 
 
 # --- Parameters that are received ---
@@ -221,21 +197,21 @@ class Body(ma.Schema):
 class NewAccount(Body):
     """A new account."""
 
-    id = Id(required=True, metadata={"example": "80351110224678912"})
-    name = Name(required=True, metadata={"example": "Ann"})
-    discriminator = Discriminator(required=True, metadata={"example": "0"})
-    avatar_url = Url(metadata={"example": "https://example.com/ann.png"})
-    team = Reference(Team, none=True, metadata={"example": 1})
-    permissions = Flags(load_default=0, metadata={"example": 0})
+    id = Id(required=True)
+    name = Name(required=True)
+    discriminator = Discriminator(required=True)
+    avatar_url = Url()
+    team = Reference(Team, none=True)
+    permissions = Flags(load_default=0)
 
 
 class AccountChanges(Body):
     """Changes to an account; team 0 stands for no team."""
 
-    name = Name(metadata={"example": "Ann"})
-    discriminator = Discriminator(metadata={"example": "0"})
-    avatar_url = Url(metadata={"example": "https://example.com/ann.png"})
-    team = Reference(Team, none=True, metadata={"example": 1})
+    name = Name()
+    discriminator = Discriminator()
+    avatar_url = Url()
+    team = Reference(Team, none=True)
     grant_permissions = Flags()
     revoke_permissions = Flags()
     discord_token = Text(validate=length(2047))
@@ -252,55 +228,43 @@ class AccountChanges(Body):
 class TeamBody(Body):
     """A team's name."""
 
-    name = Name(required=True, metadata={"example": "Red"})
+    name = Name(required=True)
 
 
 class NewAward(Body):
     """A new award, the team it is for and the accounts that are given it."""
 
-    title = Name(required=True, metadata={"example": "First place"})
-    image_url = Url(required=True, metadata={"example": "https://example.com/first.png"})
-    team = Reference(Team, required=True, metadata={"example": 1})
-    accounts = ListOf(
-        Reference(Account, metadata={"example": "80351110224678912"}),
-        required=True,
-        metadata={"example": ["80351110224678912"]},
-    )
+    title = Name(required=True)
+    image_url = Url(required=True)
+    team = Reference(Team, required=True)
+    accounts = ListOf(Reference(Account), required=True)
 
 
 class AwardChanges(Body):
     """Changes to an award."""
 
-    title = Name(metadata={"example": "First place"})
-    image_url = Url(metadata={"example": "https://example.com/first.png"})
-    team = Reference(Team, metadata={"example": 1})
+    title = Name()
+    image_url = Url()
+    team = Reference(Team)
 
 
 class NewSession(Body):
     """The account to sign in."""
 
-    account = Reference(Account, required=True, metadata={"example": "80351110224678912"})
+    account = Reference(Account, required=True)
 
 
 class NewCallback(Body):
     """Where to send the events of a type, and the secret to send and sign them with."""
 
-    url = Url(required=True, metadata={"example": "https://bot.example/events"})
-    secret = Text(
-        required=True,
-        validate=[length(2047), secret],
-        metadata={"example": "whsec_MfKQ9r8GKYqrTwjU"},
-    )
+    url = Url(required=True)
+    secret = Secret(required=True)
 
 
 class DiscordLogin(Body):
     """The token that Discord gave for a member."""
 
-    token = Text(
-        required=True,
-        validate=length(2047),
-        metadata={"example": "6qrZcUqja7812RVdnEKjpzOL4CvHBFG"},
-    )
+    token = Text(required=True, validate=length(2047))
 
 
 class PageQuery(ma.Schema):

@@ -1,122 +1,163 @@
-"""What happened: stored in the transaction of the change, together with what it makes to deliver.
+"""What happened: stored in the transaction of the change, together with what it gives to deliver.
 
-Each event goes into the log by ids. If callbacks are registered for its type, its body, the state
-right after the change, is stored once for each of them as a delivery.
+Each event goes into the log by ids. If callbacks are registered for its type, the database itself
+writes its body, the state right after the change, into a delivery for each of them.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
+from functools import cache
 from typing import Any
-from uuid import uuid4
 
 from flask import g, has_request_context
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    FromClause,
+    Text,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    insert,
+    literal_column,
+    null,
+    select,
+)
+from sqlalchemy.orm import aliased
 
-import queries
 from authentication import principal
 from config import settings
-from database import batches, connection, now
-from dumping import dumper
-from models import Callback, Delivery, Event, EventType
-from queries import Record
-from schemas import AccountSchema, AwardSchema, TeamSchema
-
-_dump_account, _dump_team = dumper(AccountSchema()), dumper(TeamSchema())
-_dump_award = dumper(AwardSchema())
-
-_LISTENERS = select(Callback.id).where(Callback.event == bindparam("event"))
+from database import Statement
+from models import Account, Callback, Delivery, Event, EventType, Team, now
+from queries import JSON, Json, Object, RandomHex, accounts, given_ids, team_of
 
 FORGET_AT_ONCE = 1000
 """How many old records one write clears away at most."""
 
 _FORGET = [
-    delete(model).where(
-        model.id.in_(
-            select(model.id).where(model.created_at < bindparam("moment")).limit(FORGET_AT_ONCE)
+    Statement(
+        delete(model).where(
+            model.id.in_(
+                select(model.id).where(model.created_at < bindparam("moment")).limit(FORGET_AT_ONCE)
+            )
         )
     )
     for model in (Event, Delivery)
 ]
+_LISTENED_TO = exists().where(Callback.event == bindparam("type", type_=Text))
+_LOGGED = {
+    "type": bindparam("type", type_=Text),
+    "created_at": bindparam("created_at", type_=Double),
+    "author": bindparam("author", type_=Text),
+    "account_id": Account.id,
+    "team_id": bindparam("team_id", type_=BigInteger),
+    "left_team_id": bindparam("left_team_id", type_=BigInteger),
+    "award_id": bindparam("award_id", type_=BigInteger),
+}
+_ACCOUNTS = select(Account).where(Account.id.in_(given_ids())).order_by(Account.id)
+_LOG_ACCOUNTS = Statement(
+    insert(Event).from_select(list(_LOGGED), _ACCOUNTS.with_only_columns(*_LOGGED.values()))
+)
+_LOG_TEAM = Statement(
+    insert(Event).values({name: bindparam(name) for name in _LOGGED if name != "account_id"})
+)
 
 
 def record_accounts(  # noqa: PLR0913 - the columns of the log
     event: EventType,
-    account_ids: Iterable[int],
+    account_ids: Collection[int],
     *,
     author: str | None = None,
     team_id: int | None = None,
     left_team_id: int | None = None,
-    award: Record | None = None,
+    award_id: int | None = None,
+    award: JSON | None = None,
 ) -> None:
     """Record that the same happened to accounts: after the change, or before a deletion."""
-    callbacks = _callbacks(event)
-    log = {"team_id": team_id, "left_team_id": left_team_id, "award_id": award and award["id"]}
-    for batch in batches(account_ids):
-        bodies = {}
-        if callbacks:
-            for record in queries.accounts(batch):
-                bodies[record["id"]] = _account_body(event, record, award)
-        _log(event, author, [log | {"account_id": account_id} for account_id in batch])
-        _enqueue(callbacks, [(account_id, bodies.get(account_id)) for account_id in batch])
+    common = {"type": event.value, "created_at": now(), "ids": json.dumps(list(account_ids))}
+    log = {"team_id": team_id, "left_team_id": left_team_id, "award_id": award_id}
+    _note()
+    _LOG_ACCOUNTS.run(**common, **log, author=_author(author))
+    _enqueue_accounts(event).run(**common, award=award and award.decode())
 
 
 def record_team(event: EventType, team_id: int) -> None:
     """Record that something happened to a team: after the change, or before a deletion."""
-    callbacks = _callbacks(event)
-    _log(event, None, [{"team_id": team_id}])
-    if callbacks:
-        _enqueue(callbacks, [(team_id, {"team": _dump_team(queries.team(team_id))})])
+    common = {"type": event.value, "created_at": now(), "team_id": team_id}
+    _note()
+    _LOG_TEAM.run(**common, author=_author(), left_team_id=None, award_id=None)
+    _enqueue_team().run(**common)
 
 
 def forget_old() -> bool:
-    """Delete a part of what is past its retention, of the log and of what waits; say if any was."""
-    forgotten = 0
-    for statement, age in zip(
-        _FORGET, (settings().event_retention, settings().callback_retention), strict=True
-    ):
-        forgotten += connection().execute(statement, {"moment": now() - age}).rowcount
-    return forgotten > 0
+    """Delete a part of what is past its retention, of the log and of what waits.
+
+    Return whether there was any.
+    """
+    ages = (settings().event_retention, settings().callback_retention)
+    forgotten = [
+        statement.run(moment=now() - age.total_seconds())
+        for statement, age in zip(_FORGET, ages, strict=True)
+    ]
+    return any(forgotten)
 
 
 def recorded_some() -> bool:
-    """Say, once, whether an event was recorded since this was last asked."""
+    """Return, once, whether an event was recorded since this was last asked."""
     return bool(g.pop("event_recorded", False))
 
 
-def _callbacks(event: EventType) -> list[int]:
-    return list(connection().scalars(_LISTENERS, {"event": event.value}))
-
-
-def _account_body(event: EventType, account: Record, award: Record | None) -> dict[str, Any]:
-    shown = _dump_account(account)
-    if event is EventType.ACCOUNT_TEAM_UPDATE:
-        return {"account": shown, "team": shown["team"]}
-    if award is not None:
-        return {"award": _dump_award(award), "account": shown}
-    return {"account": shown}
-
-
-def _log(event: EventType, author: str | None, subjects: list[Mapping[str, Any]]) -> None:
+def _note() -> None:
     if "event_recorded" not in g:
         g.event_recorded = True
         forget_old()
-    author = author or (principal().label if has_request_context() else "command line")
-    common = {"type": event.value, "author": author, "created_at": now()}
-    connection().execute(insert(Event), [{**common, **subject} for subject in subjects])
 
 
-def _enqueue(callbacks: list[int], bodies: Iterable[tuple[int, Mapping[str, Any] | None]]) -> None:
-    deliveries = [
-        {
-            "callback_id": callback_id,
-            "subject": subject,
-            "webhook_id": f"msg_{uuid4().hex}",
-            "body": json.dumps(body),
-            "created_at": now(),
-            "attempts": 0,
-        }
-        for subject, body in bodies
-        for callback_id in callbacks
-    ]
-    if deliveries:
-        connection().execute(insert(Delivery), deliveries)
+def _author(author: str | None = None) -> str:
+    return author or (principal().label if has_request_context() else "command line")
+
+
+@cache
+def _enqueue_accounts(event: EventType) -> Statement:
+    """Return the statement that stores a delivery for each callback and account."""
+    rows, source, account, team = accounts(_ACCOUNTS.where(_LISTENED_TO))
+    body: dict[str, Any] = {"account": account}
+    if event is EventType.ACCOUNT_TEAM_UPDATE:
+        body["team"] = team
+    elif event in {EventType.AWARD_GIVE, EventType.AWARD_TAKE}:
+        body["award"] = Json(bindparam("award", type_=Text))
+    return _enqueue(body, rows.c.id, source)
+
+
+@cache
+def _enqueue_team() -> Statement:
+    """Return the statement that stores a delivery for each callback about a team."""
+    source = select(Team).where(Team.id == bindparam("team_id"), _LISTENED_TO).subquery()
+    return _enqueue({"team": team_of(source)}, source.c.id, source)
+
+
+def _enqueue(body: dict[str, Any], subject: ColumnElement[int], source: FromClause) -> Statement:
+    earlier = aliased(Delivery)
+    is_behind = exists().where(earlier.callback_id == Callback.id, earlier.subject == subject)
+    parts: list[Any] = []
+    for name, value in body.items():
+        parts += [literal_column(f"'{name}'"), value]
+    delivery = {
+        "callback_id": Callback.id,
+        "subject": subject,
+        "webhook_id": literal_column("'msg_'", Text) + RandomHex(),
+        "body": cast(Object(*parts), Text),
+        "created_at": bindparam("created_at", type_=Double),
+        "attempts": literal_column("0"),
+        "due_at": case((is_behind, null()), else_=literal_column("0.0")),
+    }
+    rows = (
+        select(*delivery.values())
+        .select_from(source)
+        .join(Callback, Callback.event == bindparam("type", type_=Text))
+        .order_by(subject, Callback.id)
+    )
+    return Statement(insert(Delivery).from_select(list(delivery), rows))

@@ -18,11 +18,17 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 
 
+def for_server() -> bool:
+    """Return whether the app is made for gunicorn or `flask run`, not for a command."""
+    context = click.get_current_context(silent=True)
+    return context is None or context.info_name == "run"
+
+
 def init_app(app: Flask) -> None:
     """Add the commands to the app."""
     for command in COMMANDS:
         app.cli.add_command(command)
-    if click.get_current_context(silent=True):
+    if not for_server():
         from flask_migrate import Migrate  # noqa: PLC0415 - Alembic takes 11 MiB, no server needs it
 
         Migrate(app, db, directory=f"{app.root_path}/migrations")

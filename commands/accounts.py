@@ -3,8 +3,8 @@
 import click
 
 from commands.groups import Commands
-from database import MAX_ID, db
-from models import Account
+from database import db
+from models import MAX_ID, Account
 from permissions import ACCOUNT_PERMISSIONS
 
 accounts = Commands("accounts", help="Manage accounts from outside the API.")

@@ -5,9 +5,9 @@ from marshmallow import ValidationError
 from sqlalchemy import select
 
 from commands.groups import Commands, table
-from database import MAX_ID, db
+from database import db
 from fields import Name
-from models import App
+from models import MAX_ID, App, utc
 from permissions import APP_PERMISSIONS, Permission
 
 apps = Commands("apps", help="Manage the apps (bots, web sites) that may use the API.")
@@ -51,7 +51,7 @@ def _describe(app: App, token: str | None = None) -> str:
     lines = [
         f"Id: {app.id}",
         f"Name: {app.name}",
-        f"Created: {app.created_at:%Y-%m-%d %H:%M} UTC",
+        f"Created: {utc(app.created_at):%Y-%m-%d %H:%M} UTC",
         f"Permissions: {labels}",
         f"Username: {app.username}",
     ]

@@ -13,8 +13,9 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy.exc import DBAPIError
 
-import database
-from database import connection, sqlite_faults, transaction
+from commands import checks
+from commands.checks import sqlite_faults
+from database import connection, transaction
 
 GOOD_FOLDER = "Choose a folder that is there, that you may write to, and that has room."
 PAGES = 1000
@@ -30,7 +31,7 @@ def backup(file: Path) -> None:
     The copy is checked before it gets its name, is complete in itself, and can be read by you only:
     it holds the secrets of callbacks. Nothing is left behind if it fails.
     """
-    source = database.file()
+    source = checks.database_file()
     if source is None:
         raise click.ClickException("The database is not SQLite: use `pg_dump` to back it up.")
     if not source.is_file():

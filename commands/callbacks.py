@@ -1,17 +1,16 @@
 """`flask callbacks`: what waits to be sent, and sending it."""
 
 import sys
-from datetime import datetime
 
 import click
 from flask import current_app
 from sqlalchemy import func, select
 
-import database
 from callbacks.delivery import Run, count_waiting, deliver_all
+from commands.checks import require_current_schema
 from commands.groups import Commands, table
 from database import db
-from models import App, Callback, Delivery
+from models import App, Callback, Delivery, now, utc
 
 callbacks = Commands("callbacks", help="See what waits for the receivers of events, and send it.")
 
@@ -25,8 +24,8 @@ def list_callbacks() -> str:
             Callback,
             App.name,
             waiting,
-            func.min(Delivery.created_at, type_=Delivery.created_at.type),
-            func.min(Delivery.retry_at, type_=Delivery.retry_at.type),
+            func.min(Delivery.created_at),
+            func.min(Delivery.due_at),
             func.max(Delivery.last_error),
         )
         .join(App, App.id == Callback.app_id)
@@ -57,22 +56,22 @@ def list_callbacks() -> str:
 @click.pass_context
 def deliver(context: click.Context, everything: bool) -> None:
     """Send all that is due; exit status 1 if something is still waiting then."""
-    database.require_current_schema()
+    require_current_schema()
     on_terminal = sys.stderr.isatty()
     if on_terminal:
         current_app.logger.setLevel("WARNING")  # the bar shows each delivery
     with click.progressbar(
         length=count_waiting(), label="Delivering", hidden=not on_terminal, file=sys.stderr
     ) as bar:
-        deliver_all(Run(everything=everything, on_delivered=lambda: bar.update(1)))
+        deliver_all(Run(on_delivered=lambda: bar.update(1)), everything=everything)
     if waiting := count_waiting():
         click.echo(f"{waiting} still waiting: `flask callbacks list` says why.", err=True)
         context.exit(1)
 
 
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
+def _moment(moment: float) -> str:
+    return f"{utc(moment):%Y-%m-%d %H:%M:%S}"
 
 
-def _next_try(moment: datetime | None) -> str:
-    return _moment(moment) if moment and moment > database.now() else "with the next event"
+def _next_try(moment: float | None) -> str:
+    return _moment(moment) if moment and moment > now() else "with the next event"

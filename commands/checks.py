@@ -4,18 +4,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select
+from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select, text
 from sqlalchemy.exc import DBAPIError
 
-import database
-from config import Settings
-from database import db, has_current_schema, now, sqlite_faults
-from models import App, Callback, Delivery, Event, Session
+from config import ROOT, Settings
+from database import db
+from models import Account, App, Callback, Delivery, Event, Session, Team, now, utc
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 SQLITE = (3, 35)
@@ -24,8 +24,8 @@ SQLITE = (3, 35)
 LITTLE_SPACE = 50_000_000
 """So many bytes are to be free beside the room for a copy of the database."""
 
-PATIENCE = timedelta(minutes=1)
-"""How long a delivery may wait, and how far a clock may be off, before it is worth a word."""
+TOLERANCE = 60
+"""For how many seconds a delivery may wait, and a clock be off, before it is worth a word."""
 
 
 class Finding(NamedTuple):
@@ -33,6 +33,61 @@ class Finding(NamedTuple):
 
     level: str
     text: str
+
+
+def current_schema() -> str:
+    """Name the last migration that there is: its number, with which its file's name begins."""
+    return max(file.name[:4] for file in (ROOT / "migrations/versions").glob("[0-9]*.py"))
+
+
+@contextmanager
+def exit_on_errors() -> Iterator[None]:
+    """End the program, with one line, if the database refuses something in the block."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise SystemExit(
+            f"The database cannot be used: {error.orig}. `flask doctor` says more."
+        ) from None
+
+
+def require_current_schema() -> None:
+    """End the program, with one line that says what to do, if the database is not up to date."""
+    path = database_file()
+    if path is not None and path.parent.is_dir() and not path.exists():
+        current = False  # to look would make it
+    else:
+        with exit_on_errors(), db.engine.connect() as checked:
+            current = has_current_schema(checked)
+        db.engine.dispose()  # no connection may cross the fork into a worker
+    if not current:
+        raise SystemExit("The database is not up to date. Run `flask db upgrade` first.")
+
+
+def has_current_schema(checked: Connection) -> bool:
+    """Say whether all migrations, and no others, were run on a database."""
+    if not inspect(checked).has_table("alembic_version"):
+        return False
+    found: str | None = checked.scalar(text("SELECT version_num FROM alembic_version"))
+    return found == current_schema()
+
+
+def database_file() -> Path | None:
+    """Give the file that the database is, or is to be, in; None if it is not SQLite."""
+    url = db.engine.url
+    if db.engine.dialect.name != "sqlite" or url.database is None:
+        return None
+    return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
+
+
+def sqlite_faults(checked: sqlite3.Connection) -> str:
+    """Say in a few words what is wrong inside a SQLite file; nothing if it is whole."""
+    faults = [" ".join(text.split()) for (text,) in checked.execute("PRAGMA integrity_check(3)")]
+    faults += [
+        f"row {row} of {table} refers to a row of {parent} that is not there"
+        for table, row, parent, _ in checked.execute("PRAGMA foreign_key_check")
+    ]
+    return "; ".join(fault for fault in faults[:4] if fault != "ok")
 
 
 def check_configuration(current: Settings) -> Iterator[Finding]:
@@ -61,7 +116,7 @@ def _is_loopback(host: str) -> bool:
 
 def check_database() -> Iterator[Finding]:
     """Look at the database: its file, its state, what waits in it."""
-    file = database.file()
+    file = database_file()
     if file is not None:
         yield _version()
         if not file.is_file():
@@ -118,6 +173,7 @@ def _contents() -> Iterator[Finding]:
                 return
             yield Finding(OK, "The database is up to date.")
             yield check_apps(connection)
+            yield _member_counts(connection)
             yield _deliveries(connection)
             yield _clock(connection)
     except DBAPIError as error:
@@ -173,10 +229,22 @@ def check_apps(connection: Connection) -> Finding:
     return Finding(WARNING, "No app may use the API yet: `flask apps create NAME --all` makes one.")
 
 
+def _member_counts(connection: Connection) -> Finding:
+    """Compare the stored numbers of members, which triggers keep, with the members."""
+    members = select(func.count()).where(Account.team_id == Team.id).scalar_subquery()
+    if wrong := connection.scalar(select(func.count(Team.id)).where(Team.member_count != members)):
+        return Finding(
+            PROBLEM,
+            f"Teams with a wrong number of members: {wrong}. Was the database changed by another "
+            "program? Restore a backup, or tell the authors of Laurels.",
+        )
+    return Finding(OK, "The teams' numbers of members are right.")
+
+
 def _deliveries(connection: Connection) -> Finding:
-    oldest = func.min(Delivery.created_at, type_=Delivery.created_at.type)
+    oldest = func.min(Delivery.created_at)
     waiting, since = connection.execute(select(func.count(Delivery.id), oldest)).one()
-    if not waiting or since > now() - PATIENCE:
+    if not waiting or since > now() - TOLERANCE:
         return Finding(OK, f"Deliveries that wait for receivers of events: {waiting}.")
     error = connection.scalar(
         select(func.coalesce(Callback.last_error, Delivery.last_error))
@@ -187,22 +255,23 @@ def _deliveries(connection: Connection) -> Finding:
     )
     return Finding(
         WARNING,
-        f"Deliveries that wait for receivers of events: {waiting}, since {since:%Y-%m-%d %H:%M} "
-        f"UTC; last error: {error or 'none'}. `flask callbacks list` says for whom; mend the "
-        "receiver, then run `flask callbacks deliver --all`.",
+        f"Deliveries that wait for receivers of events: {waiting}, since "
+        f"{utc(since):%Y-%m-%d %H:%M} UTC; last error: {error or 'none'}. "
+        "`flask callbacks list` says for whom; mend the receiver, then run "
+        "`flask callbacks deliver --all`.",
     )
 
 
 def _clock(connection: Connection) -> Finding:
     newest = [
-        connection.scalar(select(func.max(moment, type_=moment.type)))
+        connection.scalar(select(func.max(moment)))
         for moment in (Event.created_at, Session.created_at, App.created_at)
     ]
     ahead = max((moment for moment in newest if moment), default=now())
-    if ahead > now() + PATIENCE:
+    if ahead > now() + TOLERANCE:
         return Finding(
             WARNING,
-            f"The clock says {now():%Y-%m-%d %H:%M} UTC, but something was stored at "
-            f"{ahead:%Y-%m-%d %H:%M}: it is or was wrong. Set it (`timedatectl` shows it).",
+            f"The clock says {utc(now()):%Y-%m-%d %H:%M} UTC, but something was stored at "
+            f"{utc(ahead):%Y-%m-%d %H:%M}: it is or was wrong. Set it (`timedatectl` shows it).",
         )
-    return Finding(OK, f"The clock says {now():%Y-%m-%d %H:%M} UTC.")
+    return Finding(OK, f"The clock says {utc(now()):%Y-%m-%d %H:%M} UTC.")

@@ -4,8 +4,8 @@ import click
 from sqlalchemy import or_, select
 
 from commands.groups import Commands, table
-from database import MAX_ID, db
-from models import Event
+from database import db
+from models import MAX_ID, Event, utc
 
 events = Commands("events", help="Read the log of who did what to whom.")
 
@@ -27,7 +27,7 @@ def list_events(account: int | None, team: int | None, limit: int) -> str:
         ("TIME", "EVENT", "BY", "ACCOUNT", "TEAM", "LEFT TEAM", "AWARD"),
         *(
             (
-                f"{event.created_at:%Y-%m-%d %H:%M:%S}",
+                f"{utc(event.created_at):%Y-%m-%d %H:%M:%S}",
                 event.type,
                 event.author,
                 event.account_id or "",

@@ -4,16 +4,15 @@ import csv
 import sys
 import unicodedata
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, TextIO
 
 import click
 from flask.cli import with_appcontext
 from sqlalchemy import Select, String, cast, func, select
 
-import database
-from database import connection, exit_on_errors, transaction
-from models import Account, Award, Awardee, Team
+from commands.checks import exit_on_errors, require_current_schema
+from database import connection, transaction
+from models import Account, Award, Awardee, Team, utc
 from permissions import Permission
 
 _MEMBERS = select(func.count()).where(Account.team_id == Team.id).scalar_subquery()
@@ -61,7 +60,7 @@ def export(what: str) -> None:
     An award has a row for each account that has it. Text, such as ids, is in quotes; times are UTC;
     text that a spreadsheet could take for a formula has an apostrophe before it.
     """
-    database.require_current_schema()
+    require_current_schema()
     try:
         with (
             open(  # in UTF-8, whatever the terminal has
@@ -97,8 +96,8 @@ def _cell(name: str, value: Any) -> str | int:
         return int(value)
     if name == "permissions":
         return ", ".join(permission.label for permission in Permission(value))
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+    if name == "created_at":
+        return utc(value).isoformat(timespec="seconds").replace("+00:00", "Z")
     return ";".join(map(_harmless, (value or "").split(";")))  # some spreadsheets split there
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-import database
+from commands.checks import exit_on_errors, require_current_schema
+from database import transaction
 
 
 class Commands(AppGroup):
@@ -19,8 +20,8 @@ class Commands(AppGroup):
         def decorator(function: Callable[..., str]) -> click.Command:
             @wraps(function)
             def run(*values: Any, **options: Any) -> None:
-                database.require_current_schema()
-                with database.exit_on_errors(), database.transaction(write=True):
+                require_current_schema()
+                with exit_on_errors(), transaction(write=True):
                     text = function(*values, **options)
                 if text:
                     click.echo(text)

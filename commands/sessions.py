@@ -3,8 +3,8 @@
 from sqlalchemy import delete
 
 from commands.groups import Commands
-from database import db, now
-from models import Session
+from database import db
+from models import Session, now
 
 sessions = Commands("sessions", help="Manage the sign-ins of accounts.")
 

@@ -17,9 +17,9 @@ from limits.strategies import MovingWindowRateLimiter
 from werkzeug.exceptions import BadGateway, ServiceUnavailable, TooManyRequests
 
 from config import VERSION, settings
-from database import MAX_ID
 from fields import Discriminator, Name, Number
 from integrations.http import Answer, UnreachableError, fetch
+from models import MAX_ID
 
 BAD_TOKEN = "This is not a Discord token with the scope `identify`."  # noqa: S105
 TOO_OFTEN = "Too many sign-ins with Discord from this address. Wait a moment."

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from database import Base, db, exit_on_errors
+from commands.checks import exit_on_errors
+from database import Base, db
 
 
 def _migrate() -> None:

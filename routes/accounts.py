@@ -1,21 +1,19 @@
 """Accounts: the members of the community."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
-from marshmallow import ValidationError
+from sqlalchemy import bindparam, delete, insert, select, update
 from werkzeug.exceptions import Conflict, Forbidden
 
 import queries
-from api.endpoints import Blueprint, found
-from authentication import permit, principal
+from api.endpoints import Blueprint, permit
+from authentication import principal
 from callbacks.events import record_accounts
 from config import settings
-from database import db
-from fields import Message
-from integrations.discord import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, BadTokenError, identify
-from models import Account, EventType
+from database import Statement
+from integrations.discord import TOO_OFTEN, UNREACHABLE, DiscordUser
+from models import Account, EventType, fold, now
 from permissions import (
     Action,
     Permission,
@@ -24,7 +22,7 @@ from permissions import (
     refused_grants,
     refused_revocations,
 )
-from queries import Record
+from queries import JSON
 from schemas import (
     AccountChanges,
     AccountPageSchema,
@@ -35,79 +33,78 @@ from schemas import (
 )
 
 DETAILS = ("name", "discriminator", "avatar_url")
+SIGNUPS_CLOSED = "Signups are closed."
 
-blp = Blueprint("accounts", __name__, description="Accounts: the members of the community")
+_ID = Account.id == bindparam("id")
+_CHANGEABLE = (*DETAILS, "team_id", "permissions")
+_VALUES: dict[str, Any] = {name: bindparam(name) for name in (*_CHANGEABLE, "search_name")}
+_INSERT = Statement(
+    insert(Account).values(id=bindparam("id"), created_at=bindparam("created_at"), **_VALUES)
+)
+_ROW = Statement(select(*(getattr(Account, name) for name in _CHANGEABLE)).where(_ID))
+_UPDATE = Statement(update(Account).where(_ID).values(**_VALUES))
+_DELETE = Statement(delete(Account).where(_ID))
+
+blp = Blueprint("accounts", __name__, "Accounts: the members of the community")
 
 
-@blp.route("/accounts/signups")
-@blp.response(200, SignupsSchema)
+@blp.get("/accounts/signups", returns={200: SignupsSchema})
 def view_signups() -> dict[str, bool]:
     """Check if signups are open."""
     return {"signups_open": settings().signups_open}
 
 
-@blp.route("/accounts/new", methods=["POST"])
-@blp.route("/acounts/new", methods=["POST"], endpoint="create_account_as_first_spelled")
-@blp.arguments(NewAccount)
-@blp.response(201, AccountSchema)
-@blp.error(409, "There is an account with the id 80351110224678912 already.")
-@blp.requires(Action.CREATE_ACCOUNT)
-def create_account(body: dict[str, Any]) -> Record:
+@blp.post(
+    "/accounts/new",
+    "/acounts/new",
+    body=NewAccount,
+    returns={201: AccountSchema},
+    needs=Action.CREATE_ACCOUNT,
+    errors={409: "There is an account with the id 80351110224678912 already."},
+)
+def create_account(body: dict[str, Any]) -> JSON | None:
     """Create an account, perhaps in a team (0 is none) and with permissions.
 
     Each permission must be one that the caller may grant in that team. Refused while signups are
     closed.
     """
     if not settings().signups_open:
-        raise Forbidden("Signups are closed.")
+        raise Forbidden(SIGNUPS_CLOSED)
     team_id = body.pop("team", None)
     _refuse("grant", refused_grants(principal(), Permission(body["permissions"]), team_id))
-    if db.session.get(Account, body["id"]):
+    if _ROW.first(id=body["id"]):
         raise Conflict(f"There is an account with the id {body['id']} already.")
-    account = Account(**body, team_id=team_id)
-    db.session.add(account)
-    db.session.flush()
-    record_accounts(EventType.ACCOUNT_CREATE, [account.id])
-    if team_id is not None:
-        record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account.id], team_id=team_id)
-    return found(queries.account(body["id"]), "account")
+    insert_account(**body, team_id=team_id)
+    return queries.account(body["id"])
 
 
-@blp.route("/accounts/search")
-@blp.arguments(AccountQuery, location="query")
-@blp.response(200, AccountPageSchema)
-def search_accounts(query: dict[str, Any]) -> Record:
+@blp.get("/accounts/search", query=AccountQuery, returns={200: AccountPageSchema})
+def search_accounts(query: dict[str, Any]) -> JSON | None:
     """List accounts by name, a page at a time."""
     return queries.account_page(**query)
 
 
-@blp.route("/account/<account>")
-@blp.response(200, AccountSchema)
-def view_account(account: int) -> Record:
+@blp.get("/account/<account>", returns={200: AccountSchema})
+def view_account(account: int) -> JSON | None:
     """View an account."""
-    return found(queries.account(account), "account")
+    return queries.account(account)
 
 
-def ask_discord(body: dict[str, Any]) -> None:
-    """Put the Discord user that a token belongs to in the place of the token."""
-    token = body.pop("discord_token", None)
-    if token is not None:
-        try:
-            body["discord_user"] = identify(token)
-        except BadTokenError:
-            issue = Message(BAD_TOKEN)
-            raise ValidationError({"discord_token": [issue]}) from None
-
-
-@blp.route("/account/<account>", methods=["PATCH"])
-@blp.arguments(AccountChanges)
-@blp.response(200, AccountSchema)
-@blp.error(403, "This needs the permission manage_account_details.")
-@blp.error(429, TOO_OFTEN)
-@blp.error(502, UNREACHABLE)
-@blp.requires(unless=lambda given: given == {"discord_token"})
-@blp.prepares(ask_discord)
-def edit_account(account: Account, body: dict[str, Any]) -> Record:
+@blp.patch(
+    "/account/<account>",
+    body=AccountChanges,
+    returns={200: AccountSchema},
+    needs=Action.USE_CREDENTIALS,
+    discord="discord_token",
+    errors={
+        403: "This needs the permission manage_account_details.",
+        429: TOO_OFTEN,
+        502: UNREACHABLE,
+    },
+)
+def edit_account(
+    account: int, body: dict[str, Any], discord_user: DiscordUser | None
+) -> JSON | None:
     """Change an account, wholly or not at all.
 
     `name`, `discriminator` and `avatar_url` need the permission `manage_account_details`. `team`
@@ -121,61 +118,50 @@ def edit_account(account: Account, body: dict[str, Any]) -> Record:
     `discord_token`, a token of this account's Discord user, needs nothing, not even credentials:
     name, discriminator and avatar are then taken from Discord, whatever else the request says.
     """
-    _check_changes(account, body)
-    _apply_changes(account, body)
-    return found(queries.account(account.id), "account")
+    before = _ROW.first(id=account)
+    moves = "team" in body
+    team = body.pop("team") if moves else before.team_id
+    granted = Permission(body.pop("grant_permissions", 0))
+    revoked = Permission(body.pop("revoke_permissions", 0))
 
-
-@blp.route("/account/<account>", methods=["DELETE"])
-@blp.response(204)
-@blp.requires(Action.DELETE_ACCOUNT)
-def delete_account(account: Account) -> None:
-    """Delete an account, its sessions, and that it has awards."""
-    record_accounts(EventType.ACCOUNT_DELETE, [account.id])
-    db.session.delete(account)
-
-
-def _check_changes(account: Account, body: dict[str, Any]) -> None:
-    """Raise `Forbidden` unless the caller may make every one of the changes."""
-    team_after = _team_after(account, body)
-    target = Target(account_id=account.id, team_id=account.team_id, new_team_id=team_after)
-    if any(field in body for field in DETAILS):
+    target = Target(account_id=account, team_id=before.team_id, new_team_id=team)
+    if body:
         permit(Action.EDIT_ACCOUNT, target)
-    if "team" in body:
+    if moves:
         permit(Action.MOVE_ACCOUNT, target)
-    granted, revoked = _permission_changes(body)
     if granted:
-        _refuse("grant", refused_grants(principal(), granted, team_after))
+        _refuse("grant", refused_grants(principal(), granted, team))
     if revoked:
-        _refuse("revoke", refused_revocations(principal(), revoked, account.team_id))
-    if "discord_user" in body and body["discord_user"].id != account.id:
+        _refuse("revoke", refused_revocations(principal(), revoked, before.team_id))
+    if discord_user and discord_user.id != account:
         raise Forbidden("This Discord token belongs to another account.")
 
-
-def _apply_changes(account: Account, body: dict[str, Any]) -> None:
-    details = body | asdict(body["discord_user"]) if "discord_user" in body else body
-    for field in DETAILS:
-        if field in details:
-            setattr(account, field, details[field])
-    granted, revoked = _permission_changes(body)
-    held = (Permission(account.permissions) | granted) & ~revoked
-    before, after = account.team_id, _team_after(account, body)
-    if after == before:
-        account.permissions = int(held)
-        return
-    account.team_id = after
-    account.permissions = int(after_move(principal(), held, granted, after))
-    record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account.id], team_id=after, left_team_id=before)
+    held = (Permission(before.permissions) | granted) & ~revoked
+    if team != before.team_id:
+        held = after_move(principal(), held, granted, team)
+    details = body | (vars(discord_user) if discord_user else {})
+    after = before._asdict() | details | {"team_id": team, "permissions": int(held), "id": account}
+    _UPDATE.run(**after, search_name=fold(after["name"]))
+    if team != before.team_id:
+        moved = {"team_id": team, "left_team_id": before.team_id}
+        record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account], **moved)
+    return queries.account(account)
 
 
-def _team_after(account: Account, body: dict[str, Any]) -> int | None:
-    team_id: int | None = body.get("team", account.team_id)
-    return team_id
+@blp.delete("/account/<account>", returns={204: None}, needs=Action.DELETE_ACCOUNT)
+def delete_account(account: int) -> None:
+    """Delete an account with its sessions and awards."""
+    record_accounts(EventType.ACCOUNT_DELETE, [account])
+    _DELETE.run(id=account)
 
 
-def _permission_changes(body: dict[str, Any]) -> tuple[Permission, Permission]:
-    granted, revoked = body.get("grant_permissions", 0), body.get("revoke_permissions", 0)
-    return Permission(granted), Permission(revoked)
+def insert_account(*, author: str | None = None, team_id: int | None = None, **values: Any) -> None:
+    """Insert an account, and record what happened by that."""
+    defaults = {"avatar_url": None, "permissions": 0, "created_at": now(), "team_id": team_id}
+    _INSERT.run(**defaults | values, search_name=fold(values["name"]))
+    record_accounts(EventType.ACCOUNT_CREATE, [values["id"]], author=author)
+    if team_id is not None:
+        record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [values["id"]], team_id=team_id)
 
 
 def _refuse(verb: str, refused: Iterable[Permission]) -> None:

@@ -1,31 +1,20 @@
-"""Credentials: sessions of accounts, tokens, and who one is."""
+"""Authentication: sessions of accounts, tokens, and who the caller is."""
 
-from dataclasses import asdict
 from typing import Any
 
-from flask import Response, jsonify
-from sqlalchemy import insert
-from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, Unauthorized
+from sqlalchemy import bindparam, insert, update
+from werkzeug.exceptions import Forbidden
 
 import queries
 from api.endpoints import Blueprint
-from authentication import Principal, principal
-from callbacks.events import record_accounts
+from authentication import principal
 from config import settings
-from database import connection, db, now
-from dumping import dumper
-from integrations.discord import (
-    BAD_TOKEN,
-    TOO_OFTEN,
-    UNREACHABLE,
-    BadTokenError,
-    DiscordUser,
-    identify,
-)
-from models import Account, App, EventType, Session, digest, new_token
-from permissions import Action
-from queries import Record
+from database import Statement
+from integrations.discord import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, DiscordUser
+from models import App, Session, digest, new_token, now
+from permissions import Action, Principal
+from queries import JSON, SESSION
+from routes.accounts import SIGNUPS_CLOSED, insert_account
 from schemas import (
     AccountSchema,
     AppSchema,
@@ -35,115 +24,90 @@ from schemas import (
     SessionSchema,
 )
 
-blp = Blueprint("auth", __name__, description="Credentials, and who one is")
+_TIMES: dict[str, Any] = {"token_digest": bindparam("digest"), "expires_at": bindparam("until")}
+_START = Statement(
+    insert(Session)
+    .values(account_id=bindparam("account"), created_at=bindparam("created"), **_TIMES)
+    .returning(SESSION)
+)
+_RENEW = Statement(
+    update(Session).where(Session.id == bindparam("id")).values(**_TIMES).returning(SESSION)
+)
+_RESET = Statement(
+    update(App).where(App.id == bindparam("id")).values(token_digest=bindparam("digest"))
+)
 
-_dump_app, _dump_account = dumper(AppSchema()), dumper(AccountSchema())
-_dump_session, _dump_new_app = dumper(SessionSchema()), dumper(AppWithPasswordSchema())
-_START = insert(Session).returning(Session.id)
-
-
-def ask_discord(body: dict[str, Any]) -> None:
-    """Put the Discord user that a token belongs to in the place of the token."""
-    try:
-        body["user"] = identify(body.pop("token"))
-    except BadTokenError:
-        raise Unauthorized(
-            BAD_TOKEN,
-            www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}),
-        ) from None
+blp = Blueprint("auth", __name__, "Credentials, and who one is")
 
 
-@blp.route("/auth/discord", methods=["POST"])
-@blp.arguments(DiscordLogin)
-@blp.response(200, SessionSchema)
-@blp.error(401, BAD_TOKEN)
-@blp.error(403, "Signups are closed.")
-@blp.error(429, TOO_OFTEN)
-@blp.error(502, UNREACHABLE)
-@blp.prepares(ask_discord)
-def log_in(body: dict[str, Any]) -> Record:
+@blp.post(
+    "/auth/discord",
+    body=DiscordLogin,
+    returns={200: SessionSchema},
+    discord="token",
+    errors={401: BAD_TOKEN, 403: SIGNUPS_CLOSED, 429: TOO_OFTEN, 502: UNREACHABLE},
+)
+def log_in(discord_user: DiscordUser, **_: Any) -> JSON | None:
     """Sign a member in with the token that Discord gave for them.
 
     Creates their account if it is new and signups are open. The token is neither stored nor logged.
     """
-    user: DiscordUser = body["user"]
-    if db.session.get(Account, user.id) is None:
+    if queries.account(discord_user.id) is None:
         if not settings().signups_open:
-            raise Forbidden("Signups are closed.")
-        db.session.add(Account(**asdict(user)))
-        db.session.flush()
-        author = f"account {user.id}"
-        record_accounts(EventType.ACCOUNT_CREATE, [user.id], author=author)
-    return start_session(user.id)
+            raise Forbidden(SIGNUPS_CLOSED)
+        insert_account(author=f"account {discord_user.id}", **vars(discord_user))
+    return _start_session(discord_user.id)
 
 
-@blp.route("/auth/create_session", methods=["POST"])
-@blp.arguments(NewSession)
-@blp.response(201, SessionSchema)
-@blp.requires(Action.CREATE_SESSION)
-def create_session(body: dict[str, Any]) -> Record:
+@blp.post(
+    "/auth/create_session",
+    body=NewSession,
+    returns={201: SessionSchema},
+    needs=Action.CREATE_SESSION,
+)
+def create_session(body: dict[str, Any]) -> JSON | None:
     """Sign an account in.
 
     The password is shown this once; the session expires 30 days later, or when the host says.
     """
-    return start_session(body["account"])
+    return _start_session(body["account"])
 
 
-@blp.route("/auth/reset_token", methods=["POST"])
-@blp.response(200, {"oneOf": [AppWithPasswordSchema, SessionSchema]})
-@blp.requires()
-def reset_token() -> Response:
+@blp.post(
+    "/auth/reset_token",
+    returns={200: (AppWithPasswordSchema, SessionSchema)},
+    needs=Action.USE_CREDENTIALS,
+)
+def reset_token() -> JSON | dict[str, Any]:
     """Replace the token that this request uses.
 
     The old one is dead at once, the new one is shown this once, and a session's time starts anew.
     """
-    caller = principal()
-    if caller.session_id is not None:
-        session = db.session.get_one(Session, caller.session_id)
-        return jsonify(_dump_session(renew_session(session)))
-    password = db.session.get_one(App, caller.app_id).renew_token()
-    return jsonify(_dump_new_app(app_record(caller) | {"password": password}))
+    caller, token = principal(), new_token()
+    if caller.app_id is None:
+        renewed: JSON = _RENEW.value(id=caller.session_id, **_credentials(token))
+        return renewed
+    _RESET.run(id=caller.app_id, digest=digest(token))
+    return _app(caller) | {"password": token}
 
 
-@blp.route("/auth/me")
-@blp.response(200, {"oneOf": [AppSchema, AccountSchema]})
-@blp.requires()
-def view_self() -> Response:
+@blp.get("/auth/me", returns={200: (AppSchema, AccountSchema)}, needs=Action.USE_CREDENTIALS)
+def view_self() -> JSON | dict[str, Any] | None:
     """View the app, or the account, that this request's credentials belong to."""
     caller = principal()
-    if caller.account_id is None:
-        return jsonify(_dump_app(app_record(caller)))
-    return jsonify(_dump_account(queries.account(caller.account_id)))
+    return _app(caller) if caller.account_id is None else queries.account(caller.account_id)
 
 
-def start_session(account_id: int) -> Record:
-    """Sign an account in, and give the credentials."""
-    token, expires_at = new_token(), now() + settings().max_session_age
-    values = {
-        "account_id": account_id,
-        "token_digest": digest(token),
-        "created_at": now(),
-        "expires_at": expires_at,
-    }
-    session_id = connection().scalar(_START, values)
-    return {"username": f"S{session_id}", "password": token, "expires_at": expires_at}
+def _app(caller: Principal) -> dict[str, Any]:
+    permissions, username = int(caller.permissions), f"A{caller.app_id}"
+    return {"name": caller.app_name, "permissions": permissions, "username": username}
 
 
-def renew_session(session: Session) -> Record:
-    """Give a session a new token and its full time, and say which."""
-    password = session.renew_token()
-    session.expires_at = now() + settings().max_session_age
-    return {
-        "username": session.username,
-        "password": password,
-        "expires_at": session.expires_at,
-    }
+def _start_session(account: int) -> JSON | None:
+    started: JSON = _START.value(account=account, created=now(), **_credentials(new_token()))
+    return started
 
 
-def app_record(app: Principal) -> Record:
-    """Say what the calling app is, without its token."""
-    return {
-        "name": app.app_name,
-        "permissions": app.permissions,
-        "username": f"A{app.app_id}",
-    }
+def _credentials(token: str) -> dict[str, Any]:
+    until = now() + settings().max_session_age.total_seconds()
+    return {"password": token, "digest": digest(token), "until": until}

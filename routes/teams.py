@@ -2,80 +2,79 @@
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 import queries
-from api.endpoints import Blueprint, found
+from api.endpoints import Blueprint
 from callbacks.events import record_accounts, record_team
-from database import db
-from models import Account, EventType, Team
+from database import Statement
+from models import Account, EventType, Team, fold, now
 from permissions import Action, Permission
-from queries import Record
+from queries import JSON
 from schemas import TeamBody, TeamPageSchema, TeamQuery, TeamSchema
 
-blp = Blueprint("teams", __name__, description="Teams")
+_ID = Team.id == bindparam("id")
+_NAMES: dict[str, Any] = {"name": bindparam("name"), "search_name": bindparam("search_name")}
+_INSERT = Statement(
+    insert(Team).values(**_NAMES, created_at=bindparam("created_at")).returning(Team.id)
+)
+_NAME = Statement(select(Team.name).where(_ID))
+_RENAME = Statement(update(Team).where(_ID).values(**_NAMES))
+_DELETE = Statement(delete(Team).where(_ID))
+_LEAVE = Statement(
+    update(Account)
+    .where(Account.team_id == bindparam("id"))
+    .values(
+        team_id=None,
+        permissions=Account.permissions.bitwise_and(int(~Permission.MANAGE_OWN_TEAM)),
+    )
+    .returning(Account.id)
+)
+
+blp = Blueprint("teams", __name__, "Teams")
 
 
-@blp.route("/teams/new", methods=["POST"])
-@blp.arguments(TeamBody)
-@blp.response(201, TeamSchema)
-@blp.requires(Action.CREATE_TEAM)
-def create_team(body: dict[str, Any]) -> Record:
+@blp.post("/teams/new", body=TeamBody, returns={201: TeamSchema}, needs=Action.CREATE_TEAM)
+def create_team(body: dict[str, Any]) -> JSON | None:
     """Create a team.
 
     Names need not be unique.
     """
-    team = Team(name=body["name"])
-    db.session.add(team)
-    db.session.flush()
-    record_team(EventType.TEAM_CREATE, team.id)
-    return found(queries.team(team.id), "team")
+    name = body["name"]
+    team: int = _INSERT.value(name=name, search_name=fold(name), created_at=now())
+    record_team(EventType.TEAM_CREATE, team)
+    return queries.team(team)
 
 
-@blp.route("/teams/search")
-@blp.arguments(TeamQuery, location="query")
-@blp.response(200, TeamPageSchema)
-def search_teams(query: dict[str, Any]) -> Record:
+@blp.get("/teams/search", query=TeamQuery, returns={200: TeamPageSchema})
+def search_teams(query: dict[str, Any]) -> JSON | None:
     """List teams by name, a page at a time."""
     return queries.team_page(**query)
 
 
-@blp.route("/team/<team>")
-@blp.response(200, TeamSchema)
-def view_team(team: int) -> Record:
+@blp.get("/team/<team>", returns={200: TeamSchema})
+def view_team(team: int) -> JSON | None:
     """View a team."""
-    return found(queries.team(team), "team")
+    return queries.team(team)
 
 
-@blp.route("/team/<team>", methods=["PATCH"])
-@blp.arguments(TeamBody)
-@blp.response(200, TeamSchema)
-@blp.requires(Action.EDIT_TEAM)
-def edit_team(team: Team, body: dict[str, Any]) -> Record:
+@blp.patch("/team/<team>", body=TeamBody, returns={200: TeamSchema}, needs=Action.EDIT_TEAM)
+def edit_team(team: int, body: dict[str, Any]) -> JSON | None:
     """Rename a team."""
-    if team.name != body["name"]:
-        team.name = body["name"]
-        record_team(EventType.TEAM_UPDATE, team.id)
-    return found(queries.team(team.id), "team")
+    name = body["name"]
+    if _NAME.value(id=team) != name:
+        _RENAME.run(id=team, name=name, search_name=fold(name))
+        record_team(EventType.TEAM_UPDATE, team)
+    return queries.team(team)
 
 
-@blp.route("/team/<team>", methods=["DELETE"])
-@blp.response(204)
-@blp.requires(Action.DELETE_TEAM)
-def delete_team(team: Team) -> None:
+@blp.delete("/team/<team>", returns={204: None}, needs=Action.DELETE_TEAM)
+def delete_team(team: int) -> None:
     """Delete a team.
 
     Its members are left without a team, and so without `manage_own_team`; its awards stay.
     """
-    record_team(EventType.TEAM_DELETE, team.id)
-    members = db.session.scalars(select(Account.id).where(Account.team_id == team.id)).all()
-    db.session.execute(
-        update(Account)
-        .where(Account.team_id == team.id)
-        .values(
-            team_id=None,
-            permissions=Account.permissions.bitwise_and(int(~Permission.MANAGE_OWN_TEAM)),
-        )
-    )
-    record_accounts(EventType.ACCOUNT_TEAM_UPDATE, sorted(members), left_team_id=team.id)
-    db.session.delete(team)
+    record_team(EventType.TEAM_DELETE, team)
+    members = [member.id for member in _LEAVE.all(id=team)]
+    record_accounts(EventType.ACCOUNT_TEAM_UPDATE, members, left_team_id=team)
+    _DELETE.run(id=team)

@@ -9,7 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from database import db, now
+from database import db
+from models import now
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS, Permission
 from tests.support.community import As, Community, answer, issues, refusal
 
@@ -89,7 +90,7 @@ def test_create_session(community: Community, as_: As) -> None:
         assert response.status_code == 201
         session = response.get_json()
         assert set(session) == {"username", "password", "expires_at"}
-        assert abs(session["expires_at"] - now().timestamp() - 30 * DAY) < 60
+        assert abs(session["expires_at"] - now() - 30 * DAY) < 60
         me = as_((session["username"], session["password"]))("GET", "/auth/me")
         assert me.get_json()["id"] == "10"
     assert issues(bot("POST", "/auth/create_session", {"account": 11})) == [
@@ -110,12 +111,12 @@ def test_sessions_expire(make_app: Callable[..., Flask]) -> None:
     app = make_app(max_session_age=timedelta(hours=1))
     community, client = Community(app), app.test_client()
     community.account(10)
-    expired = community.session(10, expires_at=now() - timedelta(seconds=1))
+    expired = community.session(10, expires_at=now() - 1)
     assert refusal(client.get("/auth/me", auth=expired)) == 401
     assert refusal(client.post("/auth/reset_token", auth=expired)) == 401
-    nearly = community.session(10, expires_at=now() + timedelta(minutes=1))
+    nearly = community.session(10, expires_at=now() + 60)
     renewed = client.post("/auth/reset_token", auth=nearly).get_json()
-    assert abs(renewed["expires_at"] - now().timestamp() - 3600) < 60
+    assert abs(renewed["expires_at"] - now() - 3600) < 60
     assert renewed["username"] == nearly[0]
     assert refusal(client.get("/auth/me", auth=nearly)) == 401
     assert client.get("/auth/me", auth=(nearly[0], renewed["password"])).status_code == 200

@@ -240,7 +240,8 @@ def test_size_of_a_chunked_body_on_a_socket(server: Server) -> None:
 
 def test_a_chunked_body_that_is_none(server: Server) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    headers = {"Transfer-Encoding": "chunked"}
+    auth = http_basic(create_bot(server.database, "--all"))
+    headers = {"Authorization": auth, "Transfer-Encoding": "chunked"}
     connection.request("POST", "/teams/new", b"zz\r\n", headers, encode_chunked=False)
     with connection.getresponse() as response:
         assert response.status == 400

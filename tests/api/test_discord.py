@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from database import now
 from integrations import discord as discord_api
+from models import now
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS
 from tests.support.community import Caller, Community, issues, refusal
 from tests.support.receiver import Discord
@@ -68,10 +68,10 @@ def test_a_new_member(anybody: Caller, discord: Discord) -> None:
     assert response.status_code == 200
     session = response.get_json()
     assert set(session) == {"username", "password", "expires_at"}
-    assert abs(session["expires_at"] - now().timestamp() - 30 * 86400) < 60
+    assert abs(session["expires_at"] - now() - 30 * 86400) < 60
     user = Caller(anybody.client, (session["username"], session["password"]))
     me = user("GET", "/auth/me").get_json()
-    assert abs(me.pop("created_at") - now().timestamp()) < 60
+    assert abs(me.pop("created_at") - now()) < 60
     assert me == {
         "id": str(ANN),
         "name": "ann",
@@ -286,7 +286,7 @@ def test_a_change_made_while_discord_was_waited_for_stays(
         community.set(ANN, team_id=team, permissions=8)
         return user
 
-    monkeypatch.setattr("routes.accounts.identify", meanwhile)
+    monkeypatch.setattr("api.endpoints.identify", meanwhile)
     body = anybody("PATCH", f"/account/{ANN}", {"discord_token": "good"}).get_json()
     assert (body["name"], body["team"]["id"], body["permissions"]) == ("ann", team, 8)
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 import pytest
 from flask import Flask
 
-from database import db, now, transaction
-from models import Delivery, Event, EventType
+from database import db, transaction
+from models import Delivery, Event, EventType, now
 from permissions import APP_PERMISSIONS, Permission
 from tests.support.community import As, Caller, Community
 from tests.support.receiver import SECRET, Receiver
@@ -187,8 +187,8 @@ def test_old_events_and_deliveries_are_forgotten(
     bot("POST", "/teams/new", {"name": "Red"})
     for age, events, deliveries in ((1, 2, 1), (2, 1, 1)):
         with app.app_context(), transaction(write=True):
-            db.session.execute(db.update(Event).values(created_at=now() - timedelta(days=age)))
-            old = now() - timedelta(days=age)
+            db.session.execute(db.update(Event).values(created_at=now() - 86400 * age))
+            old = now() - 86400 * age
             db.session.execute(db.update(Delivery).values(created_at=old))
         bot("POST", "/teams/new", {"name": "Blue"})
         after = community.dump()

@@ -2,7 +2,7 @@
 
 from flask.testing import FlaskClient
 
-from database import now
+from models import now
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS, Permission
 from tests.support.community import As, Community, answer, issues, refusal
 
@@ -10,7 +10,7 @@ from tests.support.community import As, Community, answer, issues, refusal
 def test_create(community: Community, as_: As) -> None:
     bot = as_(community.bot(Permission.MANAGE_TEAMS))
     status, body = answer(bot("POST", "/teams/new", {"name": "Red"}))
-    assert abs(now().timestamp() - body.pop("created_at")) < 60
+    assert abs(now() - body.pop("created_at")) < 60
     assert (status, body) == (201, {"id": 1, "name": "Red", "member_count": 0, "awards": []})
     again = bot("POST", "/teams/new", {"name": "Red"})
     assert (again.status_code, again.get_json()["id"]) == (201, 2)
@@ -26,7 +26,7 @@ def test_view(community: Community, client: FlaskClient) -> None:
         {
             "id": team,
             "name": "Red",
-            "created_at": created_at.timestamp(),
+            "created_at": created_at,
             "member_count": 1,
             "awards": [{"id": award, "title": "Best", "image_url": "http://x"}],
         },

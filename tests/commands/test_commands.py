@@ -1,14 +1,13 @@
 """The command line."""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from database import now
+from models import now
 from permissions import ACCOUNT_PERMISSIONS
 from tests.support.community import Community, refusal
 
@@ -116,8 +115,8 @@ def test_superuser(run: Run, community: Community, client: FlaskClient) -> None:
 
 def test_prune(run: Run, community: Community, client: FlaskClient) -> None:
     live = community.user(10)
-    community.session(10, expires_at=now() - timedelta(days=1))
-    community.session(10, expires_at=now() - timedelta(seconds=1))
+    community.session(10, expires_at=now() - 86400)
+    community.session(10, expires_at=now() - 1)
     assert done(run("sessions", "prune")) == "Deleted 2 expired sessions.\n"
     assert client.get("/auth/me", auth=live).status_code == 200
     assert len(community.dump()["sessions"]) == 1

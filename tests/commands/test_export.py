@@ -20,7 +20,7 @@ from permissions import Permission
 from tests.support.community import Community
 from tests.support.server import BIN, ROOT, environment
 
-MORNING = datetime(2026, 1, 31, 7, 5, 3, 999999, UTC)
+MORNING = datetime(2026, 1, 31, 7, 5, 3, 999999, UTC).timestamp()
 
 ACCOUNTS = (
     '"id","name","discriminator","team_id","team","permissions","avatar_url","created_at"\r\n'

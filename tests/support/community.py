@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from database import connection, db, now, transaction
-from models import Account, App, Award, Awardee, Session, Team
+from database import connection, db, transaction
+from models import Account, App, Award, Awardee, Session, Team, now
 from permissions import Permission
 
 Auth = tuple[str, str]
@@ -60,9 +59,9 @@ class Community:
             self._add(Awardee(account_id=account_id, award_id=award_id))
         return award_id
 
-    def session(self, account_id: int, expires_at: datetime | None = None) -> Auth:
+    def session(self, account_id: int, expires_at: float | None = None) -> Auth:
         """Sign an account in; give its credentials."""
-        session = Session(account_id=account_id, expires_at=expires_at or now() + timedelta(days=1))
+        session = Session(account_id=account_id, expires_at=expires_at or now() + 86400)
         token = session.renew_token()
         return f"S{self._add(session)}", token
 

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
         INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', x'00');
         INSERT INTO teams VALUES (1, '2026-01-01 00:00:00.000000', 'Red', 'red');
         INSERT INTO accounts
-            VALUES (10, '0', NULL, 1, 32, '2026-01-01 00:00:00.000000', 'Ann', 'ann');
+            VALUES (10, '0', NULL, 1, 32, '2026-01-31 07:05:03.123456', 'Ann', 'ann');
         INSERT INTO awards VALUES (1, 'First', 'http://x', 1);
         INSERT INTO awardees VALUES (10, 1);
         INSERT INTO sessions
@@ -176,15 +177,27 @@ def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
         for table in ("apps", "teams", "accounts", "awards", "awardees", "sessions")
     }
     before = data(connection, columns)
+    for rows in before.values():
+        rows[:] = [tuple(map(seconds, row)) for row in rows]
     assert "not up to date" in start(*COMMAND, database=database).stderr
     for _ in range(2):
         assert start("flask", "db", "upgrade", database=database).returncode == 0
         assert before == data(connection, columns)
+    assert connection.execute("SELECT member_count FROM teams").fetchall() == [(1,)]
     connection.close()
     assert "bot" in start(*COMMAND, database=database).stdout
 
 
-def data(connection: sqlite3.Connection, columns: dict[str, str]) -> dict[str, list[object]]:
+def seconds(value: object) -> object:
+    """Return a time as it is stored since migration 0003; anything else as it is."""
+    if isinstance(value, str) and value.startswith("2026-"):
+        return datetime.fromisoformat(f"{value}+00:00").timestamp()
+    return value
+
+
+def data(
+    connection: sqlite3.Connection, columns: dict[str, str]
+) -> dict[str, list[tuple[object, ...]]]:
     """Give what is in some columns of tables."""
     return {
         table: connection.execute(f"SELECT {names} FROM {table}").fetchall()  # noqa: S608
