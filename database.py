@@ -3,7 +3,7 @@
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -117,8 +117,17 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
+            event.listen(db.engine, "do_connect", _make_private_file)
             event.listen(db.engine, "connect", _set_up_sqlite)
         event.listen(db.engine, "begin", _begin)
+
+
+def _make_private_file(*_: object) -> None:
+    """Make the database's file, if there is none, one that its owner alone may read."""
+    path = file()
+    if path is not None:
+        with suppress(OSError):  # it is there, or SQLite will say what is wrong
+            path.touch(0o600, exist_ok=False)
 
 
 def _set_up_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:

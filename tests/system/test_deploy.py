@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from tempfile import mkdtemp
@@ -232,15 +233,38 @@ def nginx(site: str, port: int, folder: Path) -> list[str]:
 def caddy(site: str, port: int, folder: Path) -> list[str]:
     """Write a configuration with the site of Caddy; give the command that serves it."""
     site = site.replace("laurels.example {", f"http://127.0.0.1:{port} {{")
-    (folder / "config").write_text(f"{{\n\tadmin off\n}}\n{site}")
+    (folder / "config").write_text(site.replace("\n{\n", "\n{\n\tadmin off\n", 1))
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
 
 
-@pytest.mark.parametrize(("write", "site"), [(nginx, "nginx.conf"), (caddy, "Caddyfile")])
-def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_path: Path) -> None:
-    """What the server is told of the client is what the proxy sees, not what the client says."""
+PROXIES = [(nginx, "nginx.conf"), (caddy, "Caddyfile")]
+
+
+@contextmanager
+def proxy(
+    write: Callable[[str, int, Path], list[str]], site: str, upstream: int, folder: Path
+) -> Iterator[int]:
+    """Run a proxy, as documented, before a server; give its port."""
     if not shutil.which(write.__name__):
         pytest.skip(f"needs {write.__name__}")
+    port = free_port()
+    text = (ROOT / "deploy" / site).read_text().replace(":8000", f":{upstream}")
+    process = subprocess.Popen(
+        write(text, port, folder),
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        stderr=subprocess.DEVNULL,
+    )
+    while not is_open(port):
+        assert process.poll() is None
+        time.sleep(0.02)
+    yield port
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.parametrize(("write", "site"), PROXIES)
+def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_path: Path) -> None:
+    """What the server is told of the client is what the proxy sees, not what the client says."""
     told: list[dict[str, str]] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -249,22 +273,10 @@ def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_pa
         request.send_response(204)
         request.end_headers()
 
-    port = free_port()
-    with HttpServer(answer) as upstream:
-        text = (ROOT / "deploy" / site).read_text().replace(":8000", f":{upstream.port}")
-        proxy = subprocess.Popen(
-            write(text, port, tmp_path),
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-            stderr=subprocess.DEVNULL,
-        )
-        while not is_open(port):
-            assert proxy.poll() is None
-            time.sleep(0.02)
+    with HttpServer(answer) as upstream, proxy(write, site, upstream.port, tmp_path) as port:
         forged = dict.fromkeys(("X-Forwarded-For", "X-Forwarded-Host"), "192.0.2.1")
         url, large = f"http://127.0.0.1:{port}/teams/new", bytes(2**20 + 1)
         status = requests.post(url, data=large, headers=forged, timeout=9).status_code
-        proxy.terminate()
-        proxy.wait()
     assert status == 204
     (headers,) = told
     assert headers["X-Forwarded-For"] == "127.0.0.1"
