@@ -47,8 +47,9 @@ def check_configuration(current: Settings) -> Iterator[Finding]:
     if not current.trusted_proxies and not _is_loopback(current.host):
         yield Finding(
             WARNING,
-            f"HOST={current.host} lets others connect without TLS. Put a reverse proxy in front "
-            "and set TRUSTED_PROXIES=1; if the proxy is on this machine, leave HOST out.",
+            f"HOST={current.host} lets others connect without TLS, and a few who are slow hold up "
+            "all. Put a reverse proxy in front and set TRUSTED_PROXIES=1; if the proxy is on this "
+            "machine, leave HOST out.",
         )
 
 
@@ -72,6 +73,12 @@ def check_database() -> Iterator[Finding]:
             )
             return
         yield _space(file)
+        if file.stat().st_mode & 0o007:
+            yield Finding(
+                WARNING,
+                f"Others on this machine may read {file}, which holds the secrets of callbacks: "
+                "`chmod o=` it and the files beside it that end in -wal and -shm.",
+            )
         if denied := [*_access(file)]:
             yield from denied
             return  # SQLite would leave files that are not the server's

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Self
@@ -42,6 +44,7 @@ SECTIONS = {
 }
 START, STOP = "systemctl start laurels\n", "systemctl stop laurels\n"
 UNTIL_START = SECTIONS["Install"][0].split("systemctl enable")[0]
+COMMON = "laurels-.service.d/common.conf"
 WEEK = 7 * 24 * 60 * 60
 
 
@@ -202,6 +205,51 @@ def test_units(host: Host) -> None:
             command, env=host.environment, check=False, capture_output=True, text=True
         )
         assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+def test_limits_of_the_units() -> None:
+    """Files suffice for connections; where clouds keep secrets is closed, where bots are not."""
+    folder = ROOT / "deploy/systemd"
+    text = (folder / "laurels.service").read_text() + (folder / COMMON).read_text()
+    unit = dict(re.findall(r"^(\w+)=(.+)$", text, re.MULTILINE))
+    gunicorn = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+    assert gunicorn["worker_connections"] < 1024 < int(unit["LimitNOFILE"])
+    assert unit["MemoryMax"] == "75%"
+    denied = [ip_network(network) for network in unit["IPAddressDeny"].split()]
+    addresses = {"169.254.169.254", "fe80::a9fe:a9fe", "fd00:ec2::254"}
+    addresses |= {"127.0.0.1", "::1", "10.0.0.1", "192.168.0.1", "fd00::1", "162.159.128.233"}
+    closed = {one for one in addresses if any(ip_address(one) in network for network in denied)}
+    assert closed == {"169.254.169.254", "fe80::a9fe:a9fe", "fd00:ec2::254"}
+
+
+@pytest.mark.parametrize("part", ["requirements", "requirements-postgresql", "requirements-dev"])
+def test_locks(part: str) -> None:
+    """What is required is pinned by hashes, and all that it needs with it."""
+    wanted = re.findall(
+        r"^([\w-]+)(?:\[\w+\])?==(\S+)", (ROOT / f"{part}.txt").read_text(), re.MULTILINE
+    )
+    lock = (ROOT / f"{part}.lock").read_text()
+    pinned = re.findall(
+        r"^([\w-]+)==(\S+)(?: ; .+)? \\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE
+    )
+    assert set(wanted) <= set(pinned)
+    assert len(pinned) == len(re.findall(r"^\w", lock, re.MULTILINE))
+
+
+def test_nothing_is_installed_but_what_is_locked() -> None:
+    """By the guide and in the image; and with it nothing is missing."""
+    for name in ("deploy/Dockerfile", "docs/deploy.md"):
+        for line in re.findall(r"^.*pip install.*$", (ROOT / name).read_text(), re.MULTILINE):
+            assert "--require-hashes --only-binary :all: -r requirements" in line
+    result = subprocess.run(
+        f"{BIN}/pip install --dry-run --no-index --quiet --require-hashes -r requirements.lock",
+        shell=True,  # noqa: S602 - nobody else has a say in it
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
 
 
 def is_open(port: int) -> bool:
