@@ -31,10 +31,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def init_process(self) -> None:
         """Set what accepted connections inherit, and do the worker's work."""
-        seconds = struct.pack("ll", SILENCE, 0)
+        to_read = struct.pack("ll", SILENCE, 0)
+        to_write = struct.pack("ll", SILENCE // 2, 0)  # the kernel gives up at the second time
         for listener in self.sockets:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, to_read)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, to_write)
             if hasattr(socket, "TCP_DEFER_ACCEPT") and listener.family != socket.AF_UNIX:
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFERRED)
         self.log.error_log.addFilter(_is_no_silence)

@@ -241,14 +241,8 @@ def test_nothing_is_installed_but_what_is_locked() -> None:
     for name in ("deploy/Dockerfile", "docs/deploy.md"):
         for line in re.findall(r"^.*pip install.*$", (ROOT / name).read_text(), re.MULTILINE):
             assert "--require-hashes --only-binary :all: -r requirements" in line
-    result = subprocess.run(
-        f"{BIN}/pip install --dry-run --no-index --quiet --require-hashes -r requirements.lock",
-        shell=True,  # noqa: S602 - nobody else has a say in it
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    pip = f"{BIN}/pip install --dry-run --no-index --quiet --require-hashes -r requirements.lock"
+    result = subprocess.run(shlex.split(pip), cwd=ROOT, check=False, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
 
 
@@ -302,12 +296,14 @@ def proxy(
         env={"PATH": os.environ["PATH"], "HOME": str(folder)},
         stderr=subprocess.DEVNULL,
     )
-    while not is_open(port):
-        assert process.poll() is None
-        time.sleep(0.02)
-    yield port
-    process.terminate()
-    process.wait()
+    try:
+        while not is_open(port):
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.mark.parametrize(("write", "site"), PROXIES)
