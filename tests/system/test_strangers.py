@@ -20,7 +20,9 @@ from tests.support.server import BIN, ROOT, Server, environment
 from tests.system.test_deploy import PROXIES, proxy
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n"
-PIECE_OF_BODY = b"POST /teams/new HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+PIECE_OF_BODY = b"POST /teams/new HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n" + bytes(
+    9999
+)
 LARGE_PAGE = b"GET /accounts/search?per_page=1000 HTTP/1.1\r\nHost: x\r\n\r\n"
 USUAL_FILES, TEST_FILES = 1024, 4096
 THREADS = 32
@@ -127,6 +129,7 @@ def test_clients_that_fall_silent(
     server: Server,
     connect: Callable[..., list[socket.socket]],
     make_app: Callable[..., Flask],
+    *,
     sent: bytes,
     answered: bytes,
     seconds: float,
