@@ -1,18 +1,21 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock"
 
 .PHONY: help
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-.venv/use: requirements.txt constraints.txt
+.venv/use: requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.lock
 	touch $@
 
-.venv/dev: requirements-dev.txt .venv/use
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/dev: requirements-dev.lock .venv/use
+	$(INSTALL) -r requirements-dev.lock
 	touch $@
 
 .venv/client: tests/support/requirements-client.txt examples/bot/requirements.txt .venv/use
@@ -56,10 +59,7 @@ profile: .venv/dev ## Show where a request's time goes: make profile URL=/teams/
 	$(BIN)/python -m benchmarks.profile $(URL)
 
 .PHONY: lock
-lock: ## Pin anew what the requirements need in turn
-	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	sed '/^-c/d' requirements.txt > .venv-lock/requirements.txt
-	sed 's/^-r .*//' requirements-dev.txt >> .venv-lock/requirements.txt
-	.venv-lock/bin/pip install --quiet -r .venv-lock/requirements.txt
-	(echo '# Made by `make lock`.'; .venv-lock/bin/pip freeze) > constraints.txt
-	rm -rf .venv-lock
+lock: .venv/dev ## Pin anew all that the requirements need in turn
+	$(LOCK) --upgrade requirements-dev.txt -o requirements-dev.lock
+	for part in requirements requirements-postgresql; do \
+		$(LOCK) --constraints requirements-dev.lock $$part.txt -o $$part.lock || exit; done

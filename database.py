@@ -3,10 +3,12 @@
 import sqlite3
 from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import flask_sqlalchemy.session
 from flask import Flask, g
@@ -72,10 +74,27 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
+            event.listen(db.engine, "do_connect", _make_private_file)
             event.listen(db.engine, "connect", _set_up_sqlite)
             event.listen(db.engine, "begin", _begin_on_sqlite)
         else:
             event.listen(db.engine, "begin", _begin_on_postgresql)
+
+
+def database_file() -> Path | None:
+    """Return the file that the database is, or is to be, in; None if it is not SQLite."""
+    url = db.engine.url
+    if db.engine.dialect.name != "sqlite" or url.database is None:
+        return None
+    return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
+
+
+def _make_private_file(*_: object) -> None:
+    """Make the database's file, if there is none, one that its owner alone may read."""
+    path = database_file()
+    if path is not None:
+        with suppress(OSError):  # it is there, or SQLite will say what is wrong
+            path.touch(0o600, exist_ok=False)
 
 
 def _set_up_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:

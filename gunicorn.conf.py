@@ -2,6 +2,7 @@
 
 import gc
 
+from api.worker import Worker
 from config import Settings
 
 _settings = Settings.load()
@@ -9,8 +10,10 @@ _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 
 bind = f"{_host}:{_settings.port}"
 wsgi_app = "app:create_app()"
-worker_class = "gthread"
+worker_class = Worker
 threads = 32  # threads wait for Discord and for receivers, who may call back meanwhile
+worker_connections = 800  # below the usual limit of 1,024 open files, with room for our own
+keepalive = 75  # longer than clients keep a connection, so that none sends on one just closed
 preload_app = (
     True  # what keeps the app from starting stops the server, not one worker after another
 )

@@ -13,7 +13,6 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy.exc import DBAPIError
 
-from commands import checks
 from commands.checks import sqlite_faults
 from database import connection, transaction
 
@@ -31,7 +30,7 @@ def backup(file: Path) -> None:
     The copy is checked before it gets its name, is complete in itself, and can be read by you only:
     it holds the secrets of callbacks. Nothing is left behind if it fails.
     """
-    source = checks.database_file()
+    source = database_file()
     if source is None:
         raise click.ClickException("The database is not SQLite: use `pg_dump` to back it up.")
     if not source.is_file():

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select, text
 from sqlalchemy.exc import DBAPIError
 
 from config import ROOT, Settings
-from database import db
+from database import database_file, db
 from models import Account, App, Callback, Delivery, Event, Session, Team, now, utc
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -72,14 +71,6 @@ def has_current_schema(checked: Connection) -> bool:
     return found == current_schema()
 
 
-def database_file() -> Path | None:
-    """Give the file that the database is, or is to be, in; None if it is not SQLite."""
-    url = db.engine.url
-    if db.engine.dialect.name != "sqlite" or url.database is None:
-        return None
-    return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
-
-
 def sqlite_faults(checked: sqlite3.Connection) -> str:
     """Say in a few words what is wrong inside a SQLite file; nothing if it is whole."""
     faults = [" ".join(text.split()) for (text,) in checked.execute("PRAGMA integrity_check(3)")]
@@ -102,8 +93,9 @@ def check_configuration(current: Settings) -> Iterator[Finding]:
     if not current.trusted_proxies and not _is_loopback(current.host):
         yield Finding(
             WARNING,
-            f"HOST={current.host} lets others connect without TLS. Put a reverse proxy in front "
-            "and set TRUSTED_PROXIES=1; if the proxy is on this machine, leave HOST out.",
+            f"HOST={current.host} lets others connect without TLS, and a few who are slow hold up "
+            "all. Put a reverse proxy in front and set TRUSTED_PROXIES=1; if the proxy is on this "
+            "machine, leave HOST out.",
         )
 
 
@@ -127,6 +119,12 @@ def check_database() -> Iterator[Finding]:
             )
             return
         yield _space(file)
+        if file.stat().st_mode & 0o007:
+            yield Finding(
+                WARNING,
+                f"Others on this machine may read {file}, which holds the secrets of callbacks: "
+                "`chmod o=` it and the files beside it that end in -wal and -shm.",
+            )
         if denied := [*_access(file)]:
             yield from denied
             return  # SQLite would leave files that are not the server's

@@ -237,7 +237,7 @@ def test_a_database_that_is_not_ours(
     assert not missing.exists()
     missing.touch()
     assert "no such table: alembic_version" in refused(missing, folder / "new.db")
-    monkeypatch.setattr("commands.checks.database_file", lambda: None)
+    monkeypatch.setattr("commands.backup.database_file", lambda: None)
     assert "use `pg_dump`" in refused(missing, folder / "new.db")
 
 

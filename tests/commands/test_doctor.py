@@ -103,6 +103,13 @@ def test_settings(make_app: Make, settings: dict[str, object], warnings: list[st
         assert text.startswith(expected)
 
 
+@pytest.mark.usefixtures("community")
+def test_a_database_that_others_may_read(make_app: Make, database: Path) -> None:
+    database.chmod(0o644)
+    (found,) = examine(make_app)
+    assert found.startswith(f"Others on this machine may read {database}, which holds the secrets")
+
+
 def test_no_apps(make_app: Make) -> None:
     (found,) = examine(make_app)
     assert "`flask apps create NAME --all`" in found

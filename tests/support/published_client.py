@@ -177,6 +177,17 @@ async def paginator(auth, url):
         assert [team.name async for team in app.list_teams("blue")] == []
 
 
+async def pauses(auth, url):
+    async def write(number):
+        app = polympics.AppClient(auth, url)
+        async with closing(app):
+            for turn in range(3):
+                await app.create_team(f"{number} {turn}")
+                await asyncio.sleep(2)
+
+    await asyncio.gather(*map(write, range(20)))
+
+
 if __name__ == "__main__":
     scenario, url, username, password = sys.argv[1:]
     asyncio.run(globals()[scenario](polympics.Credentials(username, password), url))

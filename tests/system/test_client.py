@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+import requests
 
 from tests.support.receiver import SECRET, Receiver
 from tests.support.server import BIN, ROOT, Server, create_bot, environment
@@ -29,6 +30,13 @@ def play(server: Server, scenario: str, **variables: str) -> None:
 )
 def test_scenario(server: Server, scenario: str) -> None:
     play(server, scenario)
+
+
+def test_pauses(server: Server) -> None:
+    """No write is lost that it sends on a connection which rested for 2 s."""
+    play(server, "pauses")
+    teams = requests.get(f"{server.url}/teams/search", timeout=9).json()
+    assert teams["results"] == 60
 
 
 def test_callbacks(server: Server) -> None:

@@ -2,13 +2,16 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Self
@@ -41,6 +44,7 @@ SECTIONS = {
 }
 START, STOP = "systemctl start laurels\n", "systemctl stop laurels\n"
 UNTIL_START = SECTIONS["Install"][0].split("systemctl enable")[0]
+COMMON = "laurels-.service.d/common.conf"
 WEEK = 7 * 24 * 60 * 60
 
 
@@ -203,6 +207,45 @@ def test_units(host: Host) -> None:
         assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
+def test_limits_of_the_units() -> None:
+    """Files suffice for connections; where clouds keep secrets is closed, where bots are not."""
+    folder = ROOT / "deploy/systemd"
+    text = (folder / "laurels.service").read_text() + (folder / COMMON).read_text()
+    unit = dict(re.findall(r"^(\w+)=(.+)$", text, re.MULTILINE))
+    gunicorn = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+    assert gunicorn["worker_connections"] < 1024 < int(unit["LimitNOFILE"])
+    assert unit["MemoryMax"] == "75%"
+    denied = [ip_network(network) for network in unit["IPAddressDeny"].split()]
+    addresses = {"169.254.169.254", "fe80::a9fe:a9fe", "fd00:ec2::254"}
+    addresses |= {"127.0.0.1", "::1", "10.0.0.1", "192.168.0.1", "fd00::1", "162.159.128.233"}
+    closed = {one for one in addresses if any(ip_address(one) in network for network in denied)}
+    assert closed == {"169.254.169.254", "fe80::a9fe:a9fe", "fd00:ec2::254"}
+
+
+@pytest.mark.parametrize("part", ["requirements", "requirements-postgresql", "requirements-dev"])
+def test_locks(part: str) -> None:
+    """What is required is pinned by hashes, and all that it needs with it."""
+    wanted = re.findall(
+        r"^([\w-]+)(?:\[\w+\])?==(\S+)", (ROOT / f"{part}.txt").read_text(), re.MULTILINE
+    )
+    lock = (ROOT / f"{part}.lock").read_text()
+    pinned = re.findall(
+        r"^([\w-]+)==(\S+)(?: ; .+)? \\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE
+    )
+    assert set(wanted) <= set(pinned)
+    assert len(pinned) == len(re.findall(r"^\w", lock, re.MULTILINE))
+
+
+def test_nothing_is_installed_but_what_is_locked() -> None:
+    """By the guide and in the image; and with it nothing is missing."""
+    for name in ("deploy/Dockerfile", "docs/deploy.md"):
+        for line in re.findall(r"^.*pip install.*$", (ROOT / name).read_text(), re.MULTILINE):
+            assert "--require-hashes --only-binary :all: -r requirements" in line
+    pip = f"{BIN}/pip install --dry-run --no-index --quiet --require-hashes -r requirements.lock"
+    result = subprocess.run(shlex.split(pip), cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+
+
 def is_open(port: int) -> bool:
     """Say whether somebody listens."""
     with socket.socket() as probe:
@@ -232,15 +275,40 @@ def nginx(site: str, port: int, folder: Path) -> list[str]:
 def caddy(site: str, port: int, folder: Path) -> list[str]:
     """Write a configuration with the site of Caddy; give the command that serves it."""
     site = site.replace("laurels.example {", f"http://127.0.0.1:{port} {{")
-    (folder / "config").write_text(f"{{\n\tadmin off\n}}\n{site}")
+    (folder / "config").write_text(site.replace("\n{\n", "\n{\n\tadmin off\n", 1))
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
 
 
-@pytest.mark.parametrize(("write", "site"), [(nginx, "nginx.conf"), (caddy, "Caddyfile")])
-def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_path: Path) -> None:
-    """What the server is told of the client is what the proxy sees, not what the client says."""
+PROXIES = [(nginx, "nginx.conf"), (caddy, "Caddyfile")]
+
+
+@contextmanager
+def proxy(
+    write: Callable[[str, int, Path], list[str]], site: str, upstream: int, folder: Path
+) -> Iterator[int]:
+    """Run a proxy, as documented, before a server; give its port."""
     if not shutil.which(write.__name__):
         pytest.skip(f"needs {write.__name__}")
+    port = free_port()
+    text = (ROOT / "deploy" / site).read_text().replace(":8000", f":{upstream}")
+    process = subprocess.Popen(
+        write(text, port, folder),
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not is_open(port):
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize(("write", "site"), PROXIES)
+def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_path: Path) -> None:
+    """What the server is told of the client is what the proxy sees, not what the client says."""
     told: list[dict[str, str]] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -249,22 +317,10 @@ def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_pa
         request.send_response(204)
         request.end_headers()
 
-    port = free_port()
-    with HttpServer(answer) as upstream:
-        text = (ROOT / "deploy" / site).read_text().replace(":8000", f":{upstream.port}")
-        proxy = subprocess.Popen(
-            write(text, port, tmp_path),
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-            stderr=subprocess.DEVNULL,
-        )
-        while not is_open(port):
-            assert proxy.poll() is None
-            time.sleep(0.02)
+    with HttpServer(answer) as upstream, proxy(write, site, upstream.port, tmp_path) as port:
         forged = dict.fromkeys(("X-Forwarded-For", "X-Forwarded-Host"), "192.0.2.1")
         url, large = f"http://127.0.0.1:{port}/teams/new", bytes(2**20 + 1)
         status = requests.post(url, data=large, headers=forged, timeout=9).status_code
-        proxy.terminate()
-        proxy.wait()
     assert status == 204
     (headers,) = told
     assert headers["X-Forwarded-For"] == "127.0.0.1"
