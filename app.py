@@ -2,13 +2,12 @@
 
 import click
 from flask import Flask
-from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import database
 import permissions
-from api import middleware
+from api import middleware, origins
 from api.endpoints import Api
 from commands.doctor import log_start
 from config import VERSION, Settings
@@ -48,13 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
     database.init_app(app)
-    if settings.allowed_origins:
-        CORS(
-            app,
-            origins=settings.allowed_origins,
-            expose_headers=[middleware.REQUEST_ID, "Retry-After"],
-            max_age=600,
-        )
+    origins.init_app(app)
     api = Api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)

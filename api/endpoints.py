@@ -39,6 +39,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
+from api.origins import FOREIGN, SAFE_METHODS
 from authentication import (
     Credentials,
     authenticate,
@@ -63,7 +64,6 @@ Arguments = dict[str, ma.Schema]
 Values = dict[str, Any]
 Condition = Callable[[set[str]], bool]
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 MAX_BODY = 2**20
 BUSY = "The database is busy. Try again."
 TOO_LARGE = "The body is larger than 1 MiB."
@@ -353,6 +353,7 @@ class Blueprint(flask_smorest.Blueprint):
         if contract.actions:
             errors[403] = f"This needs {needs(contract.actions[0])}."
         if not safe:
+            errors.setdefault(403, FOREIGN)
             errors[507] = InsufficientStorage.description
         for status in errors.keys() - _documented(view):
             self.error(status, errors[status])(view)
