@@ -80,7 +80,7 @@ def read_credentials() -> Credentials:
     except ValueError:  # characters over 127, which Werkzeug does not expect
         offered = None
     match = USERNAME.fullmatch((offered and offered.username) or "")
-    if not offered or not match or int(match[2]) > MAX_ID:
+    if not offered or offered.type != "basic" or not match or int(match[2]) > MAX_ID:
         raise unauthorized()
     return Credentials(is_app=match[1] in "Aa", id=int(match[2]), token=str(offered.password))
 
