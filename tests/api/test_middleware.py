@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -74,7 +73,8 @@ MIB = 2**20
     ("status", "kept", "headers", "size"),
     [
         (413, False, {}, MIB + 1),
-        (413, False, {"Transfer-Encoding": "chunked"}, 3 * MIB),
+        (413, False, {}, 8 * MIB),
+        (413, False, {"Transfer-Encoding": "chunked"}, 8 * MIB),
         (403, False, {"Sec-Fetch-Site": "cross-site"}, MIB),
         (403, False, {"Sec-Fetch-Site": "cross-site", "Transfer-Encoding": "chunked"}, MIB),
         (403, True, {"Sec-Fetch-Site": "cross-site"}, 2**15),
@@ -88,14 +88,9 @@ def test_connection(
     chunked = "Transfer-Encoding" in headers
     body: bytes | Iterator[bytes] = (b" " * 2**15 for _ in range(size // 2**15))
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    with suppress(BrokenPipeError, ConnectionResetError):  # the answer is there all the same
-        connection.request(
-            "POST",
-            "/teams/new",
-            body if chunked else b" " * size,
-            headers,
-            encode_chunked=chunked,
-        )
+    connection.request(
+        "POST", "/teams/new", body if chunked else b" " * size, headers, encode_chunked=chunked
+    )
     sock = connection.sock
     with connection.getresponse() as response:
         assert list(json.loads(response.read())) == ["detail"]
