@@ -1,12 +1,11 @@
 """The application factory: configuration, extensions, blueprints, commands."""
 
 from flask import Flask
-from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import database
-from api import errors, middleware, openapi, parsing
+from api import errors, middleware, openapi, origins, parsing
 from commands.checks import require_current_schema
 from commands.doctor import log_start
 from config import Settings
@@ -32,13 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
     database.init_app(app)
-    if settings.allowed_origins:
-        CORS(
-            app,
-            origins=settings.allowed_origins,
-            expose_headers=[middleware.REQUEST_ID, "Retry-After"],
-            max_age=600,
-        )
+    origins.init_app(app)
     parsing.init_app(app)
     errors.init_app(app)
     openapi.init_app(app, BLUEPRINTS)

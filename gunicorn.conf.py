@@ -1,6 +1,7 @@
 """How gunicorn serves the API: one process with threads, at the configured address."""
 
 import gc
+from typing import Any
 
 from api.worker import Worker
 from config import Settings
@@ -20,6 +21,11 @@ preload_app = (
 control_socket_disable = True
 forwarded_allow_ips = ""  # what a proxy says is believed in app.py alone, as TRUSTED_PROXIES says
 loglevel = _settings.log_level.lower()
+
+
+def pre_request(_worker: object, request: Any) -> None:
+    """Let the app end a connection with its answer, which WSGI has no way to ask for."""
+    request.body.end_connection = request.force_close
 
 
 def pre_fork(_server: object, _worker: object) -> None:

@@ -160,9 +160,7 @@ class Endpoint:
         """Return the response: a view returns JSON, or what is to be JSON, or a mere status."""
         status = next(iter(self.returns))
         if isinstance(result, int) or result is None:
-            empty = Response(status=result or status)
-            del empty.content_type
-            return empty
+            return Response(status=result or status)
         body = (
             result
             if isinstance(result, bytes)

@@ -19,6 +19,7 @@ REQUEST_ID = "X-Request-ID"
 
 _GOOD_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _UNPRINTABLE = re.compile(r"[^!-~]")
+_READ_BY_GUNICORN = 2**16
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -56,13 +57,28 @@ def init_app(app: Flask) -> None:
                 environ.get("REMOTE_ADDR"),
                 extra={"request_id": request_id},
             )
+            _end_connection(environ, status)
             given = dict(headers)
+            if given.get("Content-Length") == "0" or status.startswith("204"):
+                headers = [header for header in headers if header[0] != "Content-Type"]
             guards = ((name, value) for name, value in _HEADERS.items() if name not in given)
             return start_response(status, [*headers, (REQUEST_ID, request_id), *guards], *exc_info)
 
         return inner(environ, start)
 
     app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+
+
+def _end_connection(environ: Environ, status: str) -> None:
+    """Let gunicorn say that it closes the connection, where an error leaves a body unread.
+
+    It reads the rest of a body up to 64 KiB, and one with a bad chunk not at all.
+    """
+    end = getattr(environ["wsgi.input"], "end_connection", None)
+    if end and status >= "4":
+        chunked = "HTTP_TRANSFER_ENCODING" in environ
+        if chunked or int(environ.get("CONTENT_LENGTH") or 0) >= _READ_BY_GUNICORN:
+            end()
 
 
 def _is_no_request(record: LogRecord) -> bool:

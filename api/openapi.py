@@ -15,6 +15,7 @@ from marshmallow import ValidationError
 import permissions
 from api.endpoints import Blueprint, Endpoint
 from api.errors import BUSY, DISK_FULL, issues_of
+from api.origins import FOREIGN
 from api.parsing import TOO_LARGE, UNREADABLE_BODY
 from authentication import unauthorized
 from config import VERSION
@@ -136,6 +137,7 @@ def _responses(endpoint: Endpoint) -> Iterator[tuple[str, Any]]:
             errors[403] = f"This needs {permissions.needs(endpoint.needs)}."
     if endpoint.method != "GET":
         errors[507] = DISK_FULL
+        errors.setdefault(403, FOREIGN)
     for status, detail in (errors | dict(endpoint.errors)).items():
         yield _response(status, {"schema": ErrorSchema, "example": {"detail": detail}})
     if issues := list(_example_issues(endpoint)):

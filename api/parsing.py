@@ -63,8 +63,8 @@ def parse(
     try:
         if body is not None:
             parsed.body = _load(body, _read_json())
-        elif "Transfer-Encoding" in request.headers:
-            _read_body()  # nobody needs it, but it may be too large
+        elif "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ:
+            _read_body()  # nobody needs it, but half a request changes nothing
     except ValidationError as error:
         parsed.body = _good(error)
         parsed.issues += issues_of(["body"], error.messages)
@@ -103,6 +103,8 @@ def _read_body() -> bytes:
         raise BadRequest(UNREADABLE_BODY) from None
     if len(body) > MAX_BODY:
         raise RequestEntityTooLarge(TOO_LARGE)
+    if len(body) < (request.content_length or 0):  # it broke off
+        raise BadRequest(UNREADABLE_BODY)
     return body
 
 

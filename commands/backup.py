@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 from sqlalchemy.exc import DBAPIError
 
 from commands.checks import sqlite_faults
-from database import connection, transaction
+from database import connection, database_file, transaction
 
 GOOD_FOLDER = "Choose a folder that is there, that you may write to, and that has room."
 PAGES = 1000

@@ -54,6 +54,8 @@ def test_bad_credentials(community: Community, client: FlaskClient) -> None:
         "\xe9",
         "Bearer " + app_token,
         "Digest username=A1",
+        f"Foo username={app}, password={app_token}",
+        f'Digest username="{app}", password="{app_token}"',
         basic(f"{app}{app_token}"),
         basic(f"{app}:"),
         basic(f"{app}:{app_token}x"),

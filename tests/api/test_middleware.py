@@ -1,7 +1,10 @@
 """What every request gets: an id, a line in the log, careful headers."""
 
+import json
 import logging
 import re
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from flask import Flask
 from flask.logging import default_handler
 from flask.testing import FlaskClient
 
+from permissions import Permission
+from tests.support.community import Community
 from tests.support.receiver import SECRET, Receiver
 from tests.support.server import Server, create_bot
 
@@ -48,6 +53,62 @@ def test_headers(client: FlaskClient, method: str, path: str, status: int) -> No
 def test_request_id(client: FlaskClient, offered: str, taken: bool) -> None:
     given = client.get("/health", headers={"X-Request-ID": offered}).headers["X-Request-ID"]
     assert (given == offered) is taken
+
+
+def test_an_empty_answer_has_no_type(client: FlaskClient, community: Community) -> None:
+    auth = community.bot(Permission.MANAGE_AWARDS)
+    award = f"/account/{community.account(10)}/award/{community.award(community.team())}"
+    preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
+    for method, status in (("OPTIONS", 200), ("PUT", 201), ("PUT", 208), ("DELETE", 204)):
+        response = client.open(award, method=method, auth=auth, headers=preflight)
+        assert (response.status_code, response.data) == (status, b"")
+        assert "Content-Type" not in response.headers, method
+    assert client.head("/health").content_type == "application/json"
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("status", "kept", "headers", "size"),
+    [
+        (413, False, {}, MIB + 1),
+        (413, False, {}, 8 * MIB),
+        (413, False, {"Transfer-Encoding": "chunked"}, 8 * MIB),
+        (403, False, {"Sec-Fetch-Site": "cross-site"}, MIB),
+        (403, False, {"Sec-Fetch-Site": "cross-site", "Transfer-Encoding": "chunked"}, MIB),
+        (403, True, {"Sec-Fetch-Site": "cross-site"}, 2**15),
+        (401, True, {}, 2**15),
+    ],
+)
+def test_connection(
+    server: Server, status: int, kept: bool, headers: dict[str, str], size: int
+) -> None:
+    """A connection that ends with an answer says so, and the client goes on with a new one."""
+    chunked = "Transfer-Encoding" in headers
+    body: bytes | Iterator[bytes] = (b" " * 2**15 for _ in range(size // 2**15))
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request(
+        "POST", "/teams/new", body if chunked else b" " * size, headers, encode_chunked=chunked
+    )
+    sock = connection.sock
+    with connection.getresponse() as response:
+        assert list(json.loads(response.read())) == ["detail"]
+        said = response.headers["Connection"]
+        assert (response.status, said) == (status, "keep-alive" if kept else "close")
+    connection.request("GET", "/health")
+    assert (connection.sock is sock) is kept
+    with connection.getresponse() as response:
+        assert (response.status, response.read()) == (200, b'{"status":"ok"}\n')
+    connection.close()
+
+
+def test_a_connection_with_a_bad_chunk_ends(server: Server) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", "/teams/new", b"zz\r\n", {"Transfer-Encoding": "chunked"})
+    with connection.getresponse() as response:
+        assert (response.status, response.headers["Connection"]) == (400, "close")
+    connection.close()
 
 
 def logged(server: Server) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from api.origins import FOREIGN
 from tests.support.server import Server, create_bot
 
 CHROMIUM = shutil.which("chromium")
@@ -122,3 +123,52 @@ def test_a_site_of_another_origin(database: Path, page: Page, site: str, allowed
         now = requests.get(url, timeout=5).json()
     assert now["name"] == ("Blue" if allowed else "Red")
     assert answer == (now if allowed else None)
+
+
+ATTACKS = {
+    "/teams/new": '{"name": "Evil="}',
+    "/accounts/new": '{"id": 5, "discriminator": 0, "permissions": 111, "name": "Evil="}',
+    "/auth/reset_token": "=",
+}
+"""What a form can post as text: the name of its field, an equals sign, and the field's value."""
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "the same site"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_form_of_another_site(
+    database: Path, page: Page, site: str, host: str, allowed: bool
+) -> None:
+    """A form of another site changes nothing with credentials that the browser keeps."""
+    username, password = create_bot(database, "--all")
+    site = site.replace("127.0.0.1", host)
+    with Server(database, ALLOWED_ORIGINS=site if allowed else "") as server:
+        page.goto(f"{server.url.replace('//', f'//{username}:{password}@')}/auth/me")
+        page.goto(f"{server.url}/docs")
+        me = {"name": "bot", "permissions": 95, "username": username}
+        assert try_out(page, "/auth/me") == ("200", me)  # without "Authorize"
+        status, team = try_out(page, "/teams/new", '{"name": "Red"}')
+        assert status == "201"
+
+        for path, text in ATTACKS.items():
+            page.goto(site)
+            with page.expect_navigation() as navigation:
+                page.evaluate(
+                    """([url, text]) => {
+                        const form = document.createElement("form");
+                        const field = document.createElement("input");
+                        Object.assign(form, {method: "post", enctype: "text/plain", action: url});
+                        [field.name, field.value] = text.split("=");
+                        form.append(field);
+                        document.body.append(form);
+                        form.submit();
+                    }""",
+                    [server.url + path, text],
+                )
+            response = navigation.value
+            assert response.url == server.url + path
+            assert (response.status, response.json()) == (403, {"detail": FOREIGN})
+
+        mine = requests.get(f"{server.url}/auth/me", auth=(username, password), timeout=5)
+        assert (mine.status_code, mine.json()) == (200, me)
+        for path, records in (("/teams/search", [team]), ("/accounts/search", [])):
+            assert requests.get(server.url + path, timeout=5).json()["data"] == records

@@ -1,8 +1,10 @@
 """The real server: many clients at once, and a power cut."""
 
+import socket
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from threading import Barrier, Event
@@ -122,3 +124,16 @@ def test_the_database_is_safe_and_open_to_readers(server: Server) -> None:
     connection = sqlite3.connect(server.database)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_clients_that_do_not_hang_up(server: Server) -> None:
+    """Nobody waits for clients who ask for the end of a connection and keep their side open."""
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(10)
+        ]
+        for client in clients:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        clients[0].recv(1)
+        assert requests.get(f"{server.url}/health", timeout=5).status_code == 200
