@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ CASES = [
 class Receiver:
     """A receiver of events that takes everything, as fast as it can."""
 
+    taken = 0
+
     def __enter__(self) -> Self:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/"
@@ -95,6 +98,14 @@ class Receiver:
                     while (part := connection.recv(65536)) and not part.endswith(b"}"):
                         pass  # the body is an object: it ends there
                     connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                self.taken += 1
+
+    def wait_until_quiet(self) -> None:
+        """Wait for what is still sent after a load, so that it does not slow down the next one."""
+        before = -1
+        while before < self.taken:
+            before = self.taken
+            time.sleep(0.2)
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
@@ -112,7 +123,9 @@ def measure(load: Load, only: str) -> None:
         print(f"{'':54}  share  wanted    req/s  p50 ms  p99 ms  SQL  x10 accounts")
         for case in [RAW, *CASES]:
             if only in case.name:
-                _measure(case, bare, [bare] if case is RAW else servers, load)
+                asked = [bare] if case is RAW else servers
+                rounds = [_round(case, [bare, *asked], load, receiver) for _ in range(load.rounds)]
+                _show(case, rounds, asked[0])
         print(f"\nPSS of master and worker, MiB: wanted {MEMORY},", end=" ")
         print(f"idle {idle:.0f}, after the load {max(map(memory, servers)):.0f}\n", flush=True)
 
@@ -127,23 +140,28 @@ def _serve(stack: ExitStack, folder: Path, size: int, receiver: Receiver) -> Com
     return server
 
 
-def _measure(case: Case, bare: Bare, servers: Sequence[Community], load: Load) -> None:
-    """Drive the bare view and the servers in turn, and print a row of the table."""
-    floors, *results = zip(
-        *(
-            [_drive(bare, BARE, load), *(_drive(server, case, load) for server in servers)]
-            for _ in range(load.rounds)
-        ),
-        strict=True,
-    )
-    first = results[0]
-    rate, p50, p99 = (median(it[key] for it in first) for key in ("rate", "p50", "p99"))
-    share = median(ours["rate"] / floor["rate"] for ours, floor in zip(first, floors, strict=True))
+def _round(
+    case: Case, servers: Sequence[Community], load: Load, receiver: Receiver
+) -> list[Numbers]:
+    """Drive the bare view of the first server, and then the others."""
+    numbers = []
+    for number, server in enumerate(servers):
+        numbers.append(_drive(server, case if number else BARE, load))
+        receiver.wait_until_quiet()
+    return numbers
+
+
+def _show(case: Case, rounds: Sequence[list[Numbers]], server: Community) -> None:
+    """Print the row of a case."""
+    floors, ours, *larger = zip(*rounds, strict=True)
+    rate, p50, p99 = (median(numbers[key] for numbers in ours) for key in ("rate", "p50", "p99"))
+    share = median(our["rate"] / floor["rate"] for our, floor in zip(ours, floors, strict=True))
     wanted = f"{case.wanted:.2f}" if case.wanted else ""
     line = f"{case.name:54}{share:7.2f}{wanted:>8}{rate:9.0f}{p50:8.1f}{p99:8.1f}"
-    if case is not RAW:
-        growth = median(large["p50"] / small["p50"] for small, large in zip(*results, strict=True))
-        line += f"{_statements(servers[0], case):5}{growth:14.2f}"
+    if larger:
+        pairs = zip(ours, larger[0], strict=True)
+        growth = median(large["p50"] / small["p50"] for small, large in pairs)
+        line += f"{_statements(server, case):5}{growth:14.2f}"
     print(line, flush=True)
 
 
