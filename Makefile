@@ -51,8 +51,8 @@ format: .venv/dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 .PHONY: bench
-bench: .venv/dev ## Measure requests per second beside a bare Flask view
-	$(BIN)/python -m benchmarks
+bench: .venv/dev ## Measure the server beside bare floors: make bench OPTIONS="--table 2"
+	$(BIN)/python -m benchmarks $(OPTIONS)
 
 .PHONY: profile
 profile: .venv/dev ## Show where a request's time goes: make profile URL=/teams/search

@@ -1,1 +1,1 @@
-"""How fast the server is, beside a bare Flask view under the same gunicorn in the same run."""
+"""How fast the server is, always beside something else that was measured in the same run."""

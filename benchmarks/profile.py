@@ -9,7 +9,6 @@ from pathlib import Path
 from app import create_app
 from benchmarks.seed import seed
 from config import Settings
-from tests.support.server import flask
 
 REQUESTS = 500
 
@@ -19,11 +18,8 @@ def main() -> None:
     path = sys.argv[1] if len(sys.argv) > 1 else "/accounts/search"
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "laurels.db"
-        flask(database, "db", "upgrade")
-        app = create_app(Settings(database_url=f"sqlite:///{database}"))
-        with app.app_context():
-            auth = seed(10_000)
-        client = app.test_client()
+        auth = seed(database, 10_000)
+        client = create_app(Settings(database_url=f"sqlite:///{database}")).test_client()
         client.get(path, auth=auth)
         profile = cProfile.Profile()
         profile.enable()

@@ -1,63 +1,91 @@
-"""A community to measure with."""
+"""Communities to measure with, made by the models."""
 
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from database import db, transaction
-from models import Account, App, Award, Awardee, Team
-from permissions import APP_PERMISSIONS
+from app import create_app
+from config import Settings
+from database import batches, db, transaction
+from models import Account, Award, Awardee, Team
+from tests.support.server import create_bot, flask
 
+Auth = tuple[str, str]
+
+FIRST = 10**17
+"""The ids of accounts are those that follow: as long as Discord's."""
 TEAMS, AWARDS, AWARDEES = 200, 300, 5
+SMALL_TEAM = 20
 SYLLABLES = ("bo", "ka", "mi", "tu", "ré", "лав", "su", "ne", "月", "do", "fi", "ga", "ix", "ze")
 
 
-def _name(number: int, chance: random.Random) -> str:
-    """Make a name; about one in ten contains `ann`."""
-    parts = chance.choices(SYLLABLES, k=chance.randint(2, 5))
-    if number % 10 == 0:
-        parts.insert(1, "Ann")
-    return "".join(parts).title()
-
-
-def _accounts(number: int, chance: random.Random) -> Iterator[dict[str, Any]]:
-    for key in range(1, number + 1):
-        account = Account(name=_name(key, chance))
-        yield {
-            "id": 10**17 + key,
-            "name": account.name,
-            "search_name": account.search_name,
-            "discriminator": "0",
-            "avatar_url": f"https://cdn.example/avatars/{key}/0123456789abcdef0123456789abcdef.png",
-            "team_id": key % TEAMS + 1,
-            "permissions": 0,
-        }
-
-
-def seed(accounts: int) -> tuple[str, str]:
-    """Fill the empty database of the running app; give the credentials of an app."""
+def seed(database: Path, accounts: int) -> Auth:
+    """Make a community of many teams and awards; return the credentials of an app."""
     chance = random.Random(accounts)  # noqa: S311 - names, not secrets
-    with transaction(write=True):
-        app = App(name="benchmark", permissions=int(APP_PERMISSIONS))
-        token = app.renew_token()
-        db.session.add(app)
-        db.session.add_all(Team(id=key, name=f"Team {key}") for key in range(1, TEAMS + 1))
-        db.session.flush()
-        db.session.execute(db.insert(Account), list(_accounts(accounts, chance)))
-        db.session.add_all(
-            Award(
-                id=key,
-                title=f"Award {key}",
-                image_url=f"https://example.com/awards/{key}.png",
-                team_id=key % TEAMS + 1,
-            )
-            for key in range(1, AWARDS + 1)
-        )
-        db.session.flush()
-        db.session.add_all(
-            Awardee(account_id=10**17 + account, award_id=award)
+    with _new(database) as auth:
+        _add(Team(id=key, name=f"Team {key}") for key in range(1, TEAMS + 1))
+        _add(_account(key, key % TEAMS + 1, chance) for key in range(1, accounts + 1))
+        _add(_award(key, key % TEAMS + 1) for key in range(1, AWARDS + 1))
+        _add(
+            Awardee(account_id=FIRST + key, award_id=award)
             for award in range(1, AWARDS + 1)
-            for account in chance.sample(range(1, accounts + 1), AWARDEES)
+            for key in chance.sample(range(1, accounts + 1), AWARDEES)
         )
+    return auth
+
+
+def seed_large(database: Path, accounts: int) -> Auth:
+    """Make a community of two teams, 1 and 2, where everybody has award 1, which is of team 1.
+
+    Team 3 has 20 more accounts, whose ids follow; they have the award, too.
+    """
+    chance = random.Random(accounts)  # noqa: S311 - names, not secrets
+    last = accounts + SMALL_TEAM
+    with _new(database) as auth:
+        _add(Team(id=key, name=f"Team {key}") for key in (1, 2, 3))
+        _add(
+            _account(key, key % 2 + 1 if key <= accounts else 3, chance)
+            for key in range(1, last + 1)
+        )
+        _add([_award(1, 1)])
+        _add(Awardee(account_id=FIRST + key, award_id=1) for key in range(1, last + 1))
+    return auth
+
+
+@contextmanager
+def _new(database: Path) -> Iterator[Auth]:
+    """Make a database and an app that may do everything, and fill it in one transaction."""
+    flask(database, "db", "upgrade")
+    auth = create_bot(database, "--all")
+    app = create_app(Settings(database_url=f"sqlite:///{database}", log_level="ERROR"))
+    with app.app_context():
+        with transaction(write=True):
+            yield auth
+        db.engine.dispose()
+
+
+def _add(records: Iterable[object]) -> None:
+    for batch in batches(records):
+        db.session.add_all(batch)
         db.session.flush()
-        return app.username, token
+        db.session.expunge_all()
+
+
+def _account(key: int, team: int, chance: random.Random) -> Account:
+    """Make an account; the name of about one in ten contains `ann`."""
+    parts = chance.choices(SYLLABLES, k=chance.randint(2, 5))
+    if key % 10 == 0:
+        parts.insert(1, "Ann")
+    return Account(
+        id=FIRST + key,
+        name="".join(parts).title(),
+        discriminator="0",
+        avatar_url=f"https://cdn.example/avatars/{key}/0123456789abcdef0123456789abcdef.png",
+        team_id=team,
+    )
+
+
+def _award(key: int, team: int) -> Award:
+    image_url = f"https://example.com/awards/{key}.png"
+    return Award(id=key, title=f"Award {key}", image_url=image_url, team_id=team)
