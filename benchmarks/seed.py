@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app import create_app
 from config import Settings
-from database import batches, db, transaction
+from database import db, transaction
 from models import Account, Award, Awardee, Team
 from tests.support.server import create_bot, flask
 
@@ -66,10 +66,9 @@ def _new(database: Path) -> Iterator[Auth]:
 
 
 def _add(records: Iterable[object]) -> None:
-    for batch in batches(records):
-        db.session.add_all(batch)
-        db.session.flush()
-        db.session.expunge_all()
+    db.session.add_all(records)
+    db.session.flush()
+    db.session.expunge_all()
 
 
 def _account(key: int, team: int, chance: random.Random) -> Account:

@@ -1,6 +1,5 @@
 """Bad input: never a 500, always the one shape of errors, and nothing changed."""
 
-import base64
 import http.client
 import json
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from permissions import APP_PERMISSIONS
-from tests.support.community import As, Auth, Caller, Community, issues, refusal
+from tests.support.community import As, Caller, Community, http_basic, issues, refusal
 from tests.support.server import Server, create_bot
 
 NOT_IDS: list[Any] = [True, False, 5.0, 1.5, -1, "-1", "+5", " 5", "5 ", "5_0", "", "a", "1e3"]
@@ -247,8 +246,3 @@ def test_a_chunked_body_that_is_none(server: Server) -> None:
         assert response.status == 400
         assert json.loads(response.read()) == {"detail": "The body cannot be read."}
     connection.close()
-
-
-def http_basic(auth: Auth) -> str:
-    """Make an Authorization header."""
-    return "Basic " + base64.b64encode(":".join(auth).encode()).decode()

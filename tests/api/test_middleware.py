@@ -14,7 +14,7 @@ from flask.logging import default_handler
 from flask.testing import FlaskClient
 
 from permissions import Permission
-from tests.support.community import Community
+from tests.support.community import Community, http_basic
 from tests.support.receiver import SECRET, Receiver
 from tests.support.server import Server, create_bot
 
@@ -85,6 +85,8 @@ def test_connection(
     server: Server, status: int, kept: bool, headers: dict[str, str], size: int
 ) -> None:
     """A connection that ends with an answer says so, and the client goes on with a new one."""
+    if status != 401:
+        headers = headers | {"Authorization": http_basic(create_bot(server.database, "--all"))}
     chunked = "Transfer-Encoding" in headers
     body: bytes | Iterator[bytes] = (b" " * 2**15 for _ in range(size // 2**15))
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -105,7 +107,9 @@ def test_connection(
 
 def test_a_connection_with_a_bad_chunk_ends(server: Server) -> None:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request("POST", "/teams/new", b"zz\r\n", {"Transfer-Encoding": "chunked"})
+    auth = http_basic(create_bot(server.database, "--all"))
+    headers = {"Authorization": auth, "Transfer-Encoding": "chunked"}
+    connection.request("POST", "/teams/new", b"zz\r\n", headers)
     with connection.getresponse() as response:
         assert (response.status, response.headers["Connection"]) == (400, "close")
     connection.close()
@@ -124,7 +128,7 @@ def test_start(database: Path) -> None:
     first, discord, public, apps, _health = lines
     assert first == f"INFO [-] Laurels 1.0.0: database sqlite:///{database}, signups closed"
     assert discord.startswith("WARNING [-] DISCORD_CLIENT_ID is not set: ")
-    assert public.startswith("WARNING [-] HOST=0.0.0.0 lets others connect without TLS. ")
+    assert public.startswith("WARNING [-] HOST=0.0.0.0 lets others connect without TLS, ")
     assert apps.startswith("WARNING [-] No app may use the API yet: ")
 
 

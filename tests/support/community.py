@@ -1,5 +1,6 @@
 """A community to test with: puts records into the database, and signs in as anybody."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -135,3 +136,8 @@ class Caller:
 
 As = Callable[[Auth | None], Caller]
 """What the fixture `as_` gives: clients with credentials."""
+
+
+def http_basic(auth: Auth) -> str:
+    """Make an Authorization header."""
+    return "Basic " + base64.b64encode(":".join(auth).encode()).decode()

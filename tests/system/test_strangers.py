@@ -21,7 +21,7 @@ from tests.system.test_deploy import PROXIES, proxy
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 PIECE_OF_BODY = (
-    b"POST /teams/new HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999\r\n\r\n" + bytes(9999)
+    b"POST /auth/discord HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999\r\n\r\n" + bytes(9999)
 )
 LARGE_PAGE = b"GET /accounts/search?per_page=1000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 USUAL_FILES, TEST_FILES = 1024, 4096
