@@ -151,19 +151,19 @@ def _list_of(value: ColumnElement[Any], rows: FromClause, *order: Any) -> Column
 
 
 def _awards(which: Select[Any], owner: FromClause) -> ColumnElement[Any]:
-    """Return the JSON list of the awards of an owner, an account or a team, by id."""
-    rows = which.order_by(Award.id).correlate(owner).subquery()
+    """Return the JSON list of the awards of an owner, an account or a team."""
+    rows = which.correlate(owner).subquery()
     return _list_of(shape(AwardSchema, rows.c), rows, rows.c.id)
 
 
 def team_of(team: FromClause) -> ColumnElement[Any]:
     """Return the JSON of a team."""
-    won = select(Award).where(Award.team_id == team.c.id)
+    won = select(Award).where(Award.team_id == team.c.id).order_by(Award.id)
     return shape(TeamSchema, team.c, awards=_awards(won, team))
 
 
 class Accounts(NamedTuple):
-    """Accounts that are read together, so that a team they share is read once."""
+    """Accounts that are read together."""
 
     rows: CTE
     source: FromClause
@@ -172,13 +172,23 @@ class Accounts(NamedTuple):
     team: ColumnElement[Any]
 
 
-def accounts(which: Select[Any]) -> Accounts:
-    """Return accounts, and the JSON of each and of its team."""
+def accounts(which: Select[Any], *, many: bool = True) -> Accounts:
+    """Return accounts, and the JSON of each and of its team.
+
+    A team that is shared by many is read once.
+    """
     rows = which.cte("shown")
     in_use = select(rows.c.team_id)
     teams = select(Team.id, TEAM.label("json")).where(Team.id.in_(in_use)).cte("shown_teams")
+    if many:  # without this, SQLite reads it again for each row
+        teams = teams.prefix_with("MATERIALIZED")
     team = Json(teams.c.json)
-    held = select(Award).join(Awardee).where(Awardee.account_id == rows.c.id)
+    held = (
+        select(Award)
+        .join(Awardee)
+        .where(Awardee.account_id == rows.c.id)
+        .order_by(Awardee.award_id)
+    )
     account = shape(AccountSchema, rows.c, team=team, awards=_awards(held, rows))
     source = rows.outerjoin(teams, teams.c.id == rows.c.team_id)
     return Accounts(rows, source, account, team)
@@ -206,7 +216,7 @@ _APP_ID: BindParameter[int] = bindparam("app_id", type_=BigInteger)
 TEAM = team_of(Team.__table__)
 AWARD = shape(AwardSchema, Award)
 
-_one = accounts(select(Account).where(Account.id == _ID))
+_one = accounts(select(Account).where(Account.id == _ID), many=False)
 _ACCOUNT = Statement(_showing(_one.account, _one.source))
 _TEAM = Statement(_showing(TEAM, Team).where(Team.id == _ID))
 _AWARD = Statement(_showing(AWARD, Award).where(Award.id == _ID))
@@ -305,19 +315,21 @@ def _place(q: str, page: int, per_page: int) -> dict[str, Any]:
 def _page(model: type[Account | Team], *, named: bool, in_team: bool = False) -> Statement:
     """Return the statement that counts what a search finds, and answers with one page of it."""
     number, size = bindparam("page", type_=BigInteger), bindparam("per_page", type_=BigInteger)
-    found = select(model.id, model.search_name)
+    conditions: list[ColumnElement[bool]] = []
     if in_team:
-        found = found.where(Account.team_id == _TEAM_ID)
-    if named:  # each name is looked at once, for the count and for the page
-        found = found.where(_Position(model.search_name, bindparam("text", type_=Text)) > 0)
-    matches = found.cte("matches") if named else found.subquery()
-    results: Select[Any] = select(func.count().label("results")).select_from(matches)
+        conditions.append(Account.team_id == _TEAM_ID)
+    if named:
+        conditions.append(_Position(model.search_name, bindparam("text", type_=Text)) > 0)
+    results: Select[Any] = select(func.count().label("results")).select_from(model)
     if in_team and not named:
         results = select(Team.member_count.label("results")).where(Team.id == _TEAM_ID)
+    else:
+        results = results.where(*conditions)
     counted = results.subquery()
     ids = (
-        select(matches.c.id)
-        .order_by(matches.c.search_name, matches.c.id)
+        select(model.id)
+        .where(*conditions)
+        .order_by(model.search_name, model.id)
         .limit(size)
         .offset(bindparam("offset", type_=BigInteger))
     )

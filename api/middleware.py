@@ -5,8 +5,8 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from logging import Formatter, LogRecord
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 from flask import Flask, has_request_context, request
 from flask.logging import default_handler
@@ -42,7 +42,7 @@ def init_app(app: Flask) -> None:
     def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         begun_at = time.perf_counter()
         offered = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = offered if _GOOD_ID.fullmatch(offered) else uuid4().hex[:16]
+        request_id = offered if _GOOD_ID.fullmatch(offered) else token_hex(8)
         environ["laurels.request_id"] = request_id
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -82,7 +82,7 @@ def _end_connection(environ: Environ, status: str) -> None:
 
 
 def _is_no_request(record: LogRecord) -> bool:
-    """Say whether a line of the development server is not its own about a request."""
+    """Return whether a line of the development server is not its own about a request."""
     return '"%s" %s %s' not in record.msg
 
 

@@ -30,9 +30,12 @@ def init_app(app: Flask) -> None:
         ):
             raise Forbidden(FOREIGN)
 
+    if not allowed:
+        return
+
     @app.after_request
     def share(response: Response) -> Response:
-        if allowed and "*" not in allowed:
+        if "*" not in allowed:
             response.vary.add("Origin")
         if is_allowed():
             origin = "*" if "*" in allowed else request.headers["Origin"]
