@@ -4,6 +4,7 @@ Each issue with a value carries a `Message`: a sentence for people and a short s
 programs (`missing`, `invalid`, `not_found`, `unknown_field`, `conflict`, `too_long`, ...).
 """
 
+import base64
 import re
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 import marshmallow as ma
 from marshmallow import ValidationError, validate
 
-from callbacks.signing import signing_key
 from database import Base
 from models import MAX_ID, EventType
 from permissions import ALL_PERMISSIONS
@@ -22,6 +22,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
 HOST = re.compile(r"[\w.:-]+")
 SECRET = re.compile(r"[!-~]([ -~]*[!-~])?")
+KEY_PREFIX = "whsec_"
 
 
 class Message(str):
@@ -164,6 +165,19 @@ def web_address(url: str) -> None:
         good = False
     if not good:
         raise ValidationError(Message("This must be an absolute http or https URL."))
+
+
+def signing_key(secret: str) -> bytes:
+    """Return the key that a secret stands for, as Standard Webhooks says.
+
+    Raises ValueError if it starts with `whsec_` and the rest is not base64, or nothing.
+    """
+    if secret.startswith(KEY_PREFIX):
+        key = base64.b64decode(secret.removeprefix(KEY_PREFIX), validate=True)
+        if not key:
+            raise ValueError("the key is empty")
+        return key
+    return secret.encode()
 
 
 def usable(secret: str) -> None:
