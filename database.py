@@ -111,8 +111,12 @@ def _begin_on_sqlite(connection: Connection) -> None:
             driver.execute("BEGIN")
             return
         # FULL waits for the disk, so an answered write survives a power cut.
-        driver.execute(f"PRAGMA synchronous={'FULL' if options.get('durable', True) else 'NORMAL'}")
-        driver.execute(f"PRAGMA busy_timeout={options.get('patience', PATIENCE) * 1000:.0f}")
+        level = "FULL" if options.get("durable", True) else "NORMAL"
+        wanted = (level, round(options.get("patience", PATIENCE) * 1000))
+        if connection.info.get("pragmas") != wanted:
+            driver.execute(f"PRAGMA synchronous={wanted[0]}")
+            driver.execute(f"PRAGMA busy_timeout={wanted[1]}")
+            connection.info["pragmas"] = wanted
         driver.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
         raise DBAPIError.instance("BEGIN", None, error, sqlite3.Error) from error

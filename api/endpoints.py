@@ -8,7 +8,7 @@ or the body as a dict; whatever they name exists, and the caller may do this to 
 2. Path, query and body become checked values, or issues.
 3. Discord is asked, with no transaction open.
 4. A write runs in one transaction, in which its caller is judged again and what it names is looked
-   up. A read runs in one snapshot of the database.
+   up. The view of a read is one statement, and so one snapshot of the database.
 5. What the write's events gave to deliver is sent.
 6. What was committed is answered.
 """
@@ -84,18 +84,15 @@ class Endpoint:
         return self._answer(result)
 
     def _read(self, path: dict[str, str]) -> Any:
-        if self.needs is None:
-            return self._look(path)
-        with transaction(write=False):
+        if self.needs is not None:
             self._admit()
-            return self._look(path)
-
-    def _look(self, path: dict[str, str]) -> Any:
         parsed = self._parse(path)
         result = None if parsed.issues else self.view(**self._arguments(parsed))
-        if result is None:
-            raise Invalid(parsed.issues + self._missing(parsed))
-        return result
+        if result is not None:
+            return result
+        if issues := parsed.issues + self._missing(parsed):
+            raise Invalid(issues)
+        raise unauthorized()  # whoever asked has been deleted since
 
     def _write(self, path: dict[str, str]) -> Any:
         judged = self.needs is not None and (has_credentials() or not self.discord)

@@ -159,3 +159,11 @@ def test_tokens_are_stored_as_digests_only(community: Community, as_: As) -> Non
 def test_me_needs_no_permission(community: Community, as_: As, auth: str) -> None:
     credentials = community.bot() if auth == "bot" else community.user(10)
     assert as_(credentials)("GET", "/auth/me").status_code == 200
+
+
+def test_an_account_that_is_deleted_meanwhile(
+    community: Community, as_: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = as_(community.user(10))
+    monkeypatch.setattr("queries.account", lambda _: None)
+    assert refusal(member("GET", "/auth/me")) == 401
