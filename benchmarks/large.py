@@ -49,7 +49,7 @@ def measure(accounts: int, rounds: int, seconds: int) -> None:
 
 @contextmanager
 def _down() -> Iterator[str]:
-    """Give the URL of a receiver that refuses connections."""
+    """Return the URL of a receiver that refuses connections."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/"

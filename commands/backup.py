@@ -97,7 +97,7 @@ def _sync(path: Path) -> None:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    """Say why, and what to do."""
+    """Return why, and what to do."""
     if isinstance(error, OSError):
         if error.errno in {errno.EPERM, errno.EOPNOTSUPP}:
             return (

@@ -35,7 +35,7 @@ class Finding(NamedTuple):
 
 
 def current_schema() -> str:
-    """Name the last migration that there is: its number, with which its file's name begins."""
+    """Return the number of the last migration, with which its file's name begins."""
     return max(file.name[:4] for file in (ROOT / "migrations/versions").glob("[0-9]*.py"))
 
 
@@ -64,7 +64,7 @@ def require_current_schema() -> None:
 
 
 def has_current_schema(checked: Connection) -> bool:
-    """Say whether all migrations, and no others, were run on a database."""
+    """Return whether all migrations, and no others, were run on a database."""
     if not inspect(checked).has_table("alembic_version"):
         return False
     found: str | None = checked.scalar(text("SELECT version_num FROM alembic_version"))
@@ -72,7 +72,7 @@ def has_current_schema(checked: Connection) -> bool:
 
 
 def sqlite_faults(checked: sqlite3.Connection) -> str:
-    """Say in a few words what is wrong inside a SQLite file; nothing if it is whole."""
+    """Return in a few words what is wrong inside a SQLite file; nothing if it is whole."""
     faults = [" ".join(text.split()) for (text,) in checked.execute("PRAGMA integrity_check(3)")]
     faults += [
         f"row {row} of {table} refers to a row of {parent} that is not there"
@@ -196,7 +196,7 @@ def _writing(raw: sqlite3.Connection) -> Finding:
 
 
 def _failure(error: BaseException | None) -> Finding:
-    """Say what the database refuses, and what to do about it."""
+    """Return what the database refuses, and what to do about it."""
     name = getattr(error, "sqlite_errorname", "")
     what = str(error).strip().partition("\n")[0].rstrip(".")
     if password := db.engine.url.password:

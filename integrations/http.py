@@ -109,7 +109,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _make_session() -> Session:
-    """Make the session of all requests, which remembers nothing from one to the next."""
+    """Return the session of all requests, which remembers nothing from one to the next."""
     session = Session()
     session.trust_env = False  # no proxies and no .netrc of the host
     session.headers["Connection"] = "close"
@@ -150,7 +150,7 @@ def fetch(  # noqa: PLR0913 - what a request has
 
 
 def _reason(error: Exception | None) -> str:
-    """Name the cause at the bottom of an error, without the request that it is about."""
+    """Return the cause at the bottom of an error, without the request that it is about."""
     cause: BaseException | None = error
     while cause and (below := cause.__cause__ or cause.__context__):
         cause = below

@@ -21,7 +21,7 @@ blp = Blueprint("pages", __name__)
 
 @blp.route("/")
 def index() -> Response:
-    """Say what this server is."""
+    """Show what this server is."""
     return _file(STATIC, "index.html")
 
 
@@ -33,13 +33,13 @@ def docs() -> Response:
 
 @blp.route("/pages/<path:name>")
 def page_file(name: str) -> Response:
-    """Give a file that the pages use."""
+    """Return a file that the pages use."""
     return _file(STATIC, name)
 
 
 @blp.route("/pages/swagger-ui/<path:name>")
 def swagger_ui_file(name: str) -> Response:
-    """Give a file of Swagger UI."""
+    """Return a file of Swagger UI."""
     return _file(SWAGGER_UI, name)
 
 

@@ -37,7 +37,7 @@ _RESET = Statement(
     update(App).where(App.id == bindparam("id")).values(token_digest=bindparam("digest"))
 )
 
-blp = Blueprint("auth", __name__, "Credentials, and who one is")
+blp = Blueprint("auth", __name__, "Authentication: sessions, tokens, and who the caller is")
 
 
 @blp.post(

@@ -27,7 +27,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shel
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a database that `flask db upgrade` made."""
+    """Return a database that `flask db upgrade` made."""
     path = tmp_path_factory.mktemp("database") / "empty.db"
     flask(path, "db", "upgrade")
     return path
@@ -35,7 +35,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database(empty_database: Path, tmp_path: Path) -> Path:
-    """Give a database of the test's own."""
+    """Return a database of the test's own."""
     return Path(shutil.copy(empty_database, tmp_path / "laurels.db"))
 
 
@@ -67,7 +67,7 @@ def shared_app(empty_database: Path) -> Iterator[Flask]:
 
 @pytest.fixture(scope="session")
 def description(shared_app: Flask) -> Description:
-    """Give what the API says of itself."""
+    """Return what the API says of itself."""
     return Description(shared_app.test_client().get("/openapi.json").get_json())
 
 
@@ -99,7 +99,7 @@ def _check_all_responses(description: Description) -> Iterator[None]:
 
 @pytest.fixture
 def app(shared_app: Flask) -> Iterator[Flask]:
-    """Give an app with the default settings and an empty database."""
+    """Return an app with the default settings and an empty database."""
     yield shared_app
     with shared_app.app_context(), transaction(write=True):
         for table in reversed(db.metadata.sorted_tables):
@@ -109,24 +109,24 @@ def app(shared_app: Flask) -> Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Give a client of that app."""
+    """Return a client of that app."""
     return app.test_client()
 
 
 @pytest.fixture
 def community(app: Flask) -> Community:
-    """Give what is in the app's database, to write to."""
+    """Return what is in the app's database, to write to."""
     return Community(app)
 
 
 @pytest.fixture
 def as_(client: FlaskClient) -> Callable[[Auth | None], Caller]:
-    """Give clients with credentials."""
+    """Return clients with credentials."""
     return lambda auth: Caller(client, auth)
 
 
 @pytest.fixture
 def server(database: Path) -> Iterator[Server]:
-    """Give the real server, on a free port and the test's database."""
+    """Return the real server, on a free port and the test's database."""
     with Server(database) as server:
         yield server

@@ -15,7 +15,7 @@ ANN = {"id": "10", "name": "Ann", "discriminator": "0042"}
 
 
 def shown(body: Any, **changes: Any) -> dict[str, Any]:
-    """Give a whole account as the API shows it, but for when it was made."""
+    """Return a whole account as the API shows it, but for when it was made."""
     moment = body.pop("created_at")
     assert isinstance(moment, float)
     assert abs(now() - moment) < 60

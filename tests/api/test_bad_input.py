@@ -65,7 +65,7 @@ WITH_A_BODY = sorted({(method, path) for method, path, _, _ in FIELDS})
 
 @pytest.fixture
 def admin(community: Community, as_: As) -> Iterator[Caller]:
-    """Give an app with all permissions, in a community that must not change."""
+    """Return an app with all permissions, in a community that must not change."""
     caller = as_(community.bot(APP_PERMISSIONS))
     community.account(10, community.team())
     community.award(1, 10)

@@ -42,7 +42,7 @@ class World:
         return self.community.account(key)
 
     def move(self, key: int, team: int | None = None) -> float:
-        """Move an account to another team; give the seconds that it took."""
+        """Move an account to another team; return the seconds that it took."""
         before = time.monotonic()
         present = self.bot("GET", f"/account/{key}").get_json()["team"]
         other = self.teams[1 if present and present["id"] == self.teams[0] else 0]
@@ -65,7 +65,7 @@ class World:
         return result.exit_code, result.output
 
     def heard(self) -> list[tuple[int, int | None]]:
-        """Give the accounts and teams that the receiver took, in its order."""
+        """Return the accounts and teams that the receiver took, in its order."""
         return [
             (int(body["account"]["id"]), body["team"] and body["team"]["id"])
             for body in self.receiver.taken
@@ -74,14 +74,14 @@ class World:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Give a receiver that listens."""
+    """Return a receiver that listens."""
     with Receiver() as receiver:
         yield receiver
 
 
 @pytest.fixture
 def world(make_app: Callable[..., Flask], receiver: Receiver) -> World:
-    """Give an app with a callback at that receiver."""
+    """Return an app with a callback at that receiver."""
     return World(make_app(callback_timeout=timedelta(seconds=TIMEOUT)), receiver)
 
 

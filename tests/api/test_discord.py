@@ -39,7 +39,7 @@ GARBAGE: list[Any] = [
 
 @pytest.fixture
 def discord() -> Iterator[Discord]:
-    """Give a stand-in for Discord."""
+    """Return a stand-in for Discord."""
     discord_api.LIMITER.storage.reset()
     with Discord() as discord:
         yield discord
@@ -58,7 +58,7 @@ def make(make_app: Callable[..., Flask], discord: Discord) -> Callable[..., Flas
 
 @pytest.fixture
 def anybody(make: Callable[..., Flask]) -> Caller:
-    """Give a client without credentials of such an app."""
+    """Return a client without credentials of such an app."""
     return Caller(make().test_client(), None)
 
 

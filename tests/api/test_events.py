@@ -35,7 +35,7 @@ class Listener:
             receiver.stop()
 
     def did(self, method: str, path: str, body: Any = None) -> Any:
-        """Do something that succeeds; give the answer."""
+        """Do something that succeeds; return the answer."""
         response = self.bot(method, path, body)
         assert response.status_code < 300, response.text
         return response.get_json() if response.data else None
@@ -50,7 +50,7 @@ class Listener:
 
 @pytest.fixture
 def listener(community: Community, as_: As) -> Iterator[Listener]:
-    """Give an app that hears everything."""
+    """Return an app that hears everything."""
     with Listener(as_(community.bot(APP_PERMISSIONS))) as listener:
         yield listener
 

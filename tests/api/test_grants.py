@@ -66,7 +66,7 @@ def callers(community: Community) -> Iterator[Someone]:
 
 @pytest.fixture
 def someones(community: Community) -> list[Someone]:
-    """Give all callers of the matrix, and the two teams."""
+    """Return all callers of the matrix, and the two teams."""
     assert [community.team("Red"), community.team("Blue")] == [RED, BLUE]
     return list(callers(community))
 

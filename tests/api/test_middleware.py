@@ -116,7 +116,7 @@ def test_a_connection_with_a_bad_chunk_ends(server: Server) -> None:
 
 
 def logged(server: Server) -> list[str]:
-    """Give the server's log, but for gunicorn's own lines, times and durations."""
+    """Return the server's log, but for gunicorn's own lines, times and durations."""
     lines = Path(server.log.name).read_text().splitlines()
     ours = [line for line in lines if re.match(r"\[.{25}\] (INFO|WARNING|ERROR) ", line)]
     return [re.sub(r"^\[.{25}\] |[0-9.]+ ms", "", line) for line in ours]

@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder for backups, with an old one in it."""
+    """Return a folder for backups, with an old one in it."""
     folder = tmp_path / "backups"
     folder.mkdir()
     (folder / "old.db").write_bytes(b"the old backup")
@@ -49,7 +49,7 @@ def back_up(database: Path, file: Path) -> None:
 
 
 def refused(database: Path, file: Path) -> str:
-    """Fail to make a backup, and leave everything as it was; give the reason."""
+    """Fail to make a backup, and leave everything as it was; return the reason."""
     before = contents(file.parent)
     result = command(database, "backup", str(file))
     assert (result.exit_code, result.stdout) == (1, "")
@@ -60,14 +60,14 @@ def refused(database: Path, file: Path) -> str:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """Give what is in a folder."""
+    """Return what is in a folder."""
     if not folder.is_dir():
         return {}
     return {path: path.read_bytes() if path.is_file() else None for path in folder.iterdir()}
 
 
 def accounts(database: Path) -> set[int]:
-    """Give the ids of the accounts in a backup, after checking it."""
+    """Return the ids of the accounts in a backup, after checking it."""
     assert {path.name for path in database.parent.glob(f"{database.name}*")} == {database.name}
     assert database.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(database)) as connection:

@@ -21,13 +21,13 @@ def run(app: Flask) -> Run:
 
 
 def done(result: Result) -> str:
-    """Give what a command printed that ended well."""
+    """Return what a command printed that ended well."""
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
 
 def failed(result: Result, status: int = 1) -> str:
-    """Give what a command complained of."""
+    """Return what a command complained of."""
     assert (result.exit_code, result.stdout) == (status, "")
     assert result.stderr
     return result.stderr

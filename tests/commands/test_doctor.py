@@ -31,13 +31,13 @@ HEALTHY = [
 
 
 def findings(printed: str) -> list[tuple[str, str]]:
-    """Give the level and the text of each line."""
+    """Return the level and the text of each line."""
     lines = [line.split(maxsplit=1) for line in printed.splitlines()]
     return [(level, text) for level, text in lines]
 
 
 def examine(make_app: Make, **settings: object) -> list[str]:
-    """Run it with settings; give what is not well, but no problem."""
+    """Run it with settings; return what is not well, but no problem."""
     settings = {"discord_client_id": 1} | settings
     result = make_app(**settings).test_cli_runner().invoke(args=["doctor"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -56,7 +56,7 @@ def problems(database: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Give what is in the files of a folder, without the marks of readers."""
+    """Return what is in the files of a folder, without the marks of readers."""
     return {
         path: path.read_bytes()
         for path in folder.glob("*")
@@ -66,7 +66,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture
 def community(make_app: Make) -> Community:
-    """Give a database with an app."""
+    """Return a database with an app."""
     community = Community(make_app())
     community.bot()
     return community

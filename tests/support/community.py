@@ -30,13 +30,13 @@ class Community:
             return getattr(record, "id", None)
 
     def bot(self, permissions: Permission = NOBODY, name: str = "bot") -> Auth:
-        """Make an app; give its credentials."""
+        """Make an app; return its credentials."""
         app = App(name=name, permissions=int(permissions))
         token = app.renew_token()
         return f"A{self._add(app)}", token
 
     def team(self, name: str = "Red", **fields: Any) -> int:
-        """Make a team; give its id."""
+        """Make a team; return its id."""
         team_id: int = self._add(Team(name=name, **fields))
         return team_id
 
@@ -47,13 +47,13 @@ class Community:
         permissions: Permission = NOBODY,
         **fields: Any,
     ) -> int:
-        """Make an account; give its id."""
+        """Make an account; return its id."""
         fields = {"name": f"user {account_id}", "discriminator": "0001"} | fields
         self._add(Account(id=account_id, team_id=team, permissions=int(permissions), **fields))
         return account_id
 
     def award(self, team: int | None = None, *accounts: int, **fields: Any) -> int:
-        """Make an award and give it to accounts; give its id."""
+        """Make an award and give it to accounts; return its id."""
         fields = {"title": "First", "image_url": "https://example.com/1.png"} | fields
         award_id: int = self._add(Award(team_id=team, **fields))
         for account_id in accounts:
@@ -61,7 +61,7 @@ class Community:
         return award_id
 
     def session(self, account_id: int, expires_at: float | None = None) -> Auth:
-        """Sign an account in; give its credentials."""
+        """Sign an account in; return its credentials."""
         session = Session(account_id=account_id, expires_at=expires_at or now() + 86400)
         token = session.renew_token()
         return f"S{self._add(session)}", token
@@ -69,7 +69,7 @@ class Community:
     def user(
         self, account_id: int, permissions: Permission = NOBODY, team: int | None = None
     ) -> Auth:
-        """Make an account and sign it in; give its credentials."""
+        """Make an account and sign it in; return its credentials."""
         return self.session(self.account(account_id, team, permissions))
 
     def set(self, account_id: int, **fields: Any) -> None:
@@ -80,7 +80,7 @@ class Community:
                 setattr(account, name, value)
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Give everything that is in the database."""
+        """Return everything that is in the database."""
         with self.app.app_context(), transaction(write=False):
             return {
                 table.name: [tuple(row) for row in connection().execute(table.select())]
@@ -89,7 +89,7 @@ class Community:
 
 
 def answer(response: TestResponse) -> tuple[int, Any]:
-    """Give the status and the body of a response."""
+    """Return the status and the body of a response."""
     return response.status_code, response.get_json() if response.data else None
 
 
@@ -99,7 +99,7 @@ def issue(loc: str, kind: str) -> tuple[str, str]:
 
 
 def issues(response: TestResponse) -> list[tuple[str, str]]:
-    """Give the places and kinds of the issues of a 422, and check their shape."""
+    """Return the places and kinds of the issues of a 422, and check their shape."""
     assert response.status_code == 422, response.text
     assert response.content_type == "application/json"
     body = response.get_json()
@@ -112,7 +112,7 @@ def issues(response: TestResponse) -> list[tuple[str, str]]:
 
 
 def refusal(response: TestResponse) -> int:
-    """Give the status of an error that is not a 422, and check its shape."""
+    """Return the status of an error that is not a 422, and check its shape."""
     assert response.status_code not in {200, 201, 204, 422}, response.text
     assert response.content_type == "application/json"
     body = response.get_json()

@@ -59,7 +59,7 @@ class Guild(HttpServer):
         return {self.roles[role_id] for role_id in self.members[str(user_id)]}
 
     def command(self, user_id: int, command: str, permissions: int = 0, /, **options: Any) -> str:
-        """Let a member give a command (`/team join` is "team join"); give the answer."""
+        """Let a member give a command (`/team join` is "team join"); return the answer."""
         *group, last = command.split()
         mentioned = [str(value) for value in options.values() if isinstance(value, int)]
         given: list[dict[str, Any]] = [

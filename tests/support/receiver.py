@@ -98,7 +98,7 @@ class Receiver(HttpServer):
 
     @property
     def ids(self) -> list[str]:
-        """Give the webhook-id of each attempt."""
+        """Return the webhook-id of each attempt."""
         return [headers["webhook-id"] for headers, _ in self.attempts]
 
     def stop(self) -> None:

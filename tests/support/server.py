@@ -22,14 +22,14 @@ BIN = Path(sys.executable).parent
 
 
 def environment(database: Path, **settings: str) -> dict[str, str]:
-    """Give a process its environment: the test's settings and nobody else's."""
+    """Return a process its environment: the test's settings and nobody else's."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     ours = {"DATABASE_URL": f"sqlite:///{database}", "PYTHONWARNINGS": "error"}
     return kept | ours | settings
 
 
 def flask(database: Path, *arguments: str, **settings: str) -> str:
-    """Run `flask ...` on a database; give what it printed."""
+    """Run `flask ...` on a database; return what it printed."""
     return subprocess.run(
         [BIN / "flask", *arguments],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def command(database: Path, *arguments: str) -> Result:
 
 
 def create_bot(database: Path, *arguments: str, name: str = "bot") -> tuple[str, str]:
-    """Make an app by the command line; give its credentials."""
+    """Make an app by the command line; return its credentials."""
     lines = command(database, "apps", "create", name, *arguments).stdout.splitlines()
     printed = dict(line.split(": ", 1) for line in lines if ": " in line)
     return printed["Username"], printed["Password"]

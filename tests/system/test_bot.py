@@ -86,7 +86,7 @@ class Bot:
         return log.splitlines()[-1]
 
     def read_log(self) -> str:
-        """Give what it wrote; that must hold no secret."""
+        """Return what it wrote; that must hold no secret."""
         log = self.log.read_text()
         for secret in self.secrets:
             assert secret not in log

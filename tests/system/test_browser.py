@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: `apt insta
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give a browser."""
+    """Return a browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Give a page in a window of its own."""
+    """Return a page in a window of its own."""
     with browser.new_context() as context:
         page = context.new_page()
         page.set_default_timeout(10_000)
@@ -88,7 +88,7 @@ def test_documentation(server: Server, page: Page) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """Serve an empty page from an origin of its own; give the origin."""
+    """Serve an empty page from an origin of its own; return the origin."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("<!DOCTYPE html><link rel=icon href='data:,'>")
 

@@ -27,7 +27,7 @@ class Bot:
         self.http.auth = self.auth
 
     def __call__(self, method: str, path: str, body: Body | None = None, **options: Any) -> Any:
-        """Do something that succeeds; give the answer."""
+        """Do something that succeeds; return the answer."""
         url = options.get("server", self.server).url
         answer = self.http.request(method, url + path, json=body, timeout=30)
         assert answer.ok, answer.text
@@ -46,7 +46,7 @@ class Bot:
 
 @pytest.fixture
 def bot(server: Server) -> Iterator[Bot]:
-    """Give an app on a server of its own."""
+    """Return an app on a server of its own."""
     bot = Bot(server)
     yield bot
     bot.http.close()
@@ -54,7 +54,7 @@ def bot(server: Server) -> Iterator[Bot]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Give a receiver that listens."""
+    """Return a receiver that listens."""
     with Receiver() as receiver:
         yield receiver
 

@@ -91,7 +91,7 @@ class Host(Server):
         return PLACES.sub(f"{self.root}/", text)
 
     def run(self, script: str, **variables: str) -> str:
-        """Run commands of the documentation; give what they print."""
+        """Run commands of the documentation; return what they print."""
         self.environment |= variables
         script = self.here(script).replace("-o laurels", "").replace("-g laurels", "")
         script = script.replace("https://$DOMAIN", self.url).replace(".venv/bin/pip", "true")
@@ -110,13 +110,13 @@ class Host(Server):
         self.execute(self.command(name, key), self.root / "opt/laurels")
 
     def command(self, name: str, key: str) -> list[str]:
-        """Give a command of a unit."""
+        """Return a command of a unit."""
         text = (self.root / "usr/local/lib/systemd/system" / name).read_text()
         (line,) = re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
         return shlex.split(line.replace("$$", "$").replace("%%", "%"))
 
     def execute(self, command: list[str], folder: Path) -> str:
-        """Run a command; give what it prints."""
+        """Run a command; return what it prints."""
         return subprocess.run(
             command, cwd=folder, env=self.environment, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
@@ -144,7 +144,7 @@ class Host(Server):
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """Give an empty host."""
+    """Return an empty host."""
     host = Host(tmp_path)
     yield host
     host.stop()
@@ -247,13 +247,13 @@ def test_nothing_is_installed_but_what_is_locked() -> None:
 
 
 def is_open(port: int) -> bool:
-    """Say whether somebody listens."""
+    """Return whether somebody listens."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
-    """Give a port where nobody listens."""
+    """Return a port where nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -261,7 +261,7 @@ def free_port() -> int:
 
 
 def nginx(site: str, port: int, folder: Path) -> list[str]:
-    """Write a configuration with the site of nginx; give the command that serves it."""
+    """Write a configuration with the site of nginx; return the command that serves it."""
     site = site.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("listen [::]:80;", "")
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
@@ -273,7 +273,7 @@ def nginx(site: str, port: int, folder: Path) -> list[str]:
 
 
 def caddy(site: str, port: int, folder: Path) -> list[str]:
-    """Write a configuration with the site of Caddy; give the command that serves it."""
+    """Write a configuration with the site of Caddy; return the command that serves it."""
     site = site.replace("laurels.example {", f"http://127.0.0.1:{port} {{")
     (folder / "config").write_text(site.replace("\n{\n", "\n{\n\tadmin off\n", 1))
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
@@ -286,7 +286,7 @@ PROXIES = [(nginx, "nginx.conf"), (caddy, "Caddyfile")]
 def proxy(
     write: Callable[[str, int, Path], list[str]], site: str, upstream: int, folder: Path
 ) -> Iterator[int]:
-    """Run a proxy, as documented, before a server; give its port."""
+    """Run a proxy, as documented, before a server; return its port."""
     if not shutil.which(write.__name__):
         pytest.skip(f"needs {write.__name__}")
     port = free_port()
@@ -333,7 +333,7 @@ POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 @pytest.fixture
 def postgresql() -> Iterator[dict[str, str]]:
-    """Start a PostgreSQL of the test's own; give the environment that leads to it."""
+    """Start a PostgreSQL of the test's own; return the environment that leads to it."""
     if not POSTGRESQL:
         pytest.skip("needs PostgreSQL")
     user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root

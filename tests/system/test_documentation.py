@@ -28,12 +28,12 @@ CALLBACKS = (ROOT / "docs/callbacks.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Give the blocks of code in one language."""
+    """Return the blocks of code in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def shell(script: str, server: Server, folder: Path, **settings: str) -> str:
-    """Run commands of the documentation against a server; give what they print."""
+    """Run commands of the documentation against a server; return what they print."""
     script = script.replace("http://127.0.0.1:8000", server.url).replace(".venv/", f"{BIN.parent}/")
     script = script.replace("curl ", "curl --silent --show-error --fail-with-body ")
     return subprocess.run(

@@ -305,7 +305,7 @@ def parser(request: pytest.FixtureRequest) -> str:
 def server(
     parser: str, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Give a server with this parser, for all these tests."""
+    """Return a server with this parser, for all these tests."""
     database = Path(shutil.copy(empty_database, tmp_path_factory.mktemp(parser) / "laurels.db"))
     with Server(database, GUNICORN_CMD_ARGS=f"--http-parser={parser}") as server:
         yield server

@@ -198,7 +198,7 @@ def seconds(value: object) -> object:
 def data(
     connection: sqlite3.Connection, columns: dict[str, str]
 ) -> dict[str, list[tuple[object, ...]]]:
-    """Give what is in some columns of tables."""
+    """Return what is in some columns of tables."""
     return {
         table: connection.execute(f"SELECT {names} FROM {table}").fetchall()  # noqa: S608
         for table, names in columns.items()
