@@ -163,7 +163,7 @@ def may_ever(caller: Principal, action: Action) -> bool:
 
 def needs(action: Action) -> str:
     """Return what an action needs, in words."""
-    return ", or ".join(allowance.words for allowance in RULES[action])
+    return ", or ".join(allowance.words for allowance in RULES.get(action, ()))
 
 
 def may_grant(caller: Principal, permission: Permission, team_id: int | None) -> bool:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any, TypeVar
 
 import flask
@@ -60,6 +61,17 @@ class Endpoint:
     needs: Action | None = None
     discord: str = ""
     errors: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise `TypeError` if the view does not fit its route."""
+        given = [*self.path_fields, *(name for name in ("query", "body") if getattr(self, name))]
+        given += ["discord_user"] if self.discord else []
+        try:
+            signature(self.view).bind(**dict.fromkeys(given))
+        except TypeError as error:
+            raise TypeError(f"{self.view.__name__} is given {given}: {error}") from None
+        if self.needs is not None and not needs(self.needs):
+            raise TypeError(f"{self.needs} has no rule")
 
     @cached_property
     def path_fields(self) -> dict[str, ma.fields.Field[Any]]:

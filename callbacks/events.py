@@ -77,6 +77,8 @@ def record_accounts(  # noqa: PLR0913 - the columns of the log
     award: JSON | None = None,
 ) -> None:
     """Record that the same happened to accounts: after the change, or before a deletion."""
+    if not account_ids:
+        return
     common = {"type": event.value, "created_at": now(), "ids": json.dumps(list(account_ids))}
     log = {"team_id": team_id, "left_team_id": left_team_id, "award_id": award_id}
     _note()

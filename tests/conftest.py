@@ -68,7 +68,9 @@ def shared_app(empty_database: Path) -> Iterator[Flask]:
 @pytest.fixture(scope="session")
 def description(shared_app: Flask) -> Description:
     """Return what the API says of itself."""
-    return Description(shared_app.test_client().get("/openapi.json").get_json())
+    response = shared_app.test_client().get("/openapi.json")
+    assert response.status_code == 200, "see the log: the description could not be made"
+    return Description(response.get_json())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,6 +32,7 @@ class Description:
         response = operation["responses"].get(str(status))
         assert response, f"{method} {path}: status {status} is not described"
         if "content" in response:
+            assert body, f"{method} {path}: an empty body where one is described"
             self.check_body(response["content"]["application/json"]["schema"], json.loads(body))
         else:
             assert body == b"", f"{method} {path}: a body is not described"
