@@ -41,10 +41,12 @@ def test_a_full_disk(make_app: Callable[..., Flask]) -> None:
     assert client.get("/accounts/search").get_json()["results"] == accounts
 
 
-def test_a_busy_database(make_app: Callable[..., Flask], database: Path) -> None:
+def test_a_busy_database(
+    make_app: Callable[..., Flask], database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = make_app()
     bot = Community(app).bot(APP_PERMISSIONS)
-    with_pragma(app, "PRAGMA busy_timeout=50")
+    monkeypatch.setattr("database.PATIENCE", 0.05)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     client = app.test_client()
