@@ -6,8 +6,9 @@ and takes the lease for the next one; none is open, and nothing is locked, while
 waited for. None of these transactions waits for the disk: if a power cut undoes one, a delivery is
 made once more.
 
-A receiver that answers, but not with 2xx, refuses: that delivery pauses, and those behind it about
-the same account or team wait for it. One that does not answer rests as a whole.
+A receiver that answers, but not with 2xx, or that hangs up instead, refuses: that delivery pauses,
+and those behind it about the same account or team wait for it. One that cannot be reached or does
+not answer in time rests as a whole.
 """
 
 import math
@@ -28,7 +29,7 @@ from callbacks.events import forget_old
 from callbacks.signing import sign
 from config import settings
 from database import Statement, transaction
-from integrations.http import UnreachableError, fetch
+from integrations.http import HungUpError, UnreachableError, fetch
 from models import Callback, Delivery, now
 
 PAUSES = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
@@ -115,10 +116,10 @@ class Sending:
 
 @dataclass(frozen=True)
 class Result:
-    """How a sending went: no error, a refusal, or no answer."""
+    """How a sending went: no error, a refusal, or an outage."""
 
     error: str | None = None
-    answered: bool = True
+    is_outage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,8 +241,10 @@ def _send(sending: Sending) -> Result:
     begun_at = time.perf_counter()
     try:
         answer = fetch("POST", callback.url, headers=headers, data=body, seconds=seconds)
+    except HungUpError as error:
+        result = Result(str(error))
     except UnreachableError as error:
-        result = Result(str(error), answered=False)
+        result = Result(str(error), is_outage=True)
     else:
         accepted = 200 <= answer.status < 300
         result = Result() if accepted else Result(f"answered with status {answer.status}")
@@ -269,20 +272,20 @@ def _store(sending: Sending, result: Result) -> None:
     elif callback.registered_at != sending.callback.registered_at:
         return
     else:
-        attempts = delivery.attempts + result.answered
+        attempts = delivery.attempts + (not result.is_outage)
         _PAUSE.run(
             delivery_id=delivery.id,
             now=now(),
             attempts=attempts,
             error=result.error,
-            until=now() + _pause(attempts) if result.answered else 0,
+            until=0 if result.is_outage else now() + _pause(attempts),
         )
-    failures = 0 if result.answered else callback.failures + 1
+    failures = callback.failures + 1 if result.is_outage else 0
     if failures or callback.failures:
         _REST.run(
             callback_id=callback_id,
             failures=failures,
-            error=None if result.answered else result.error,
+            error=result.error if result.is_outage else None,
             until=now() + _pause(failures) if failures else None,
         )
 

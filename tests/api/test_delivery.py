@@ -123,7 +123,7 @@ def test_only_the_change_waits_for_the_disk(world: World) -> None:
     assert levels == [full, normal, normal] * 2  # the change, the lease, the result
 
 
-@pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "down"])
+@pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "hang up", "down"])
 def test_it_waits_and_goes_out_later(world: World, mode: int | str) -> None:
     """The same id and body, with the next write that has an event."""
     world.account(10), world.account(11)
@@ -216,6 +216,23 @@ def test_a_refusal_is_not_an_outage(world: World) -> None:
     world.account(12)
     world.move(12, red)
     assert world.heard()[3:] == [(10, red), (10, blue), (10, None), (12, red)]
+
+
+def test_hanging_up_is_a_refusal(world: World) -> None:
+    """A bot may do so at whatever it did not expect; it hears of all others, and has no rest."""
+    red = world.teams[0]
+    for key in (10, 11):
+        world.account(key)
+    world.receiver.mode = "hang up"
+    world.move(10, red)
+    assert "no HTTP answer" in world.command("list")[1]
+    world.receiver.mode = 200
+    world.move(11, red)
+    assert world.heard() == [(11, red)]
+    assert world.waiting() == 1
+    world.pauses_end()
+    assert world.command("deliver") == (0, "")
+    assert world.heard() == [(11, red), (10, red)]
 
 
 def test_a_receiver_that_hangs_costs_one_write_at_most_the_timeout(world: World) -> None:
