@@ -54,8 +54,8 @@ class HttpServer:
 class Receiver(HttpServer):
     """A receiver: keeps what it was sent, and answers as it is told to.
 
-    `mode` is a status, "hang", "drip" or "hang up"; `refuses` says which bodies get a 500. `before_answer` is
-    called with each body.
+    `mode` is a status, "hang", "drip" or "hang up"; `refuses` says which bodies get a 500.
+    `before_answer` is called with each body.
     """
 
     def __init__(self) -> None:
