@@ -23,7 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 from flask import current_app
-from sqlalchemy import bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, or_, select, union_all, update
 
 from callbacks.clock import JUMP
 from callbacks.events import FREE_NEXT
@@ -50,9 +50,7 @@ _RUNS: set[str] = set()
 
 _OF_CALLBACK = Delivery.callback_id == bindparam("callback_id")
 _THIS = Callback.id == bindparam("callback_id")
-_IS_DUE = or_(
-    Delivery.due_at <= bindparam("now"), Delivery.due_at > bindparam("now") + PAUSES[-1] + JUMP
-)
+_IS_OVER = Delivery.due_at > bindparam("now") + (PAUSES[-1] + JUMP)
 _LONGEST_REST = case(dict(enumerate(PAUSES[:-1], 1)), value=Callback.failures, else_=PAUSES[-1])
 _CALLBACK = Statement(select(*Callback.__table__.columns).where(_THIS))
 _DUE = Statement(
@@ -63,7 +61,9 @@ _DUE = Statement(
             Callback.resting_until <= bindparam("now"),
             Callback.resting_until > bindparam("now") + _LONGEST_REST + JUMP,
         ),
-        exists().where(Delivery.callback_id == Callback.id, _IS_DUE),
+        exists().where(
+            Delivery.callback_id == Callback.id, or_(Delivery.due_at <= bindparam("now"), _IS_OVER)
+        ),
     )
     .order_by(Callback.leased_until.nulls_first(), Callback.id)
 )
@@ -97,9 +97,11 @@ _PAUSE = Statement(
     )
 )
 _DELETE = Statement(delete(Delivery).where(Delivery.id == bindparam("delivery_id")))
-_MAKE_DUE = Statement(
-    update(Delivery).where(_OF_CALLBACK, Delivery.due_at > 0, _IS_DUE).values(due_at=0)
+_PAUSED = (  # either is found by the index, which an OR would not be
+    select(Delivery.id).where(_OF_CALLBACK, condition)
+    for condition in (Delivery.due_at.between(1, bindparam("now")), _IS_OVER)
 )
+_MAKE_DUE = Statement(update(Delivery).where(Delivery.id.in_(union_all(*_PAUSED))).values(due_at=0))
 _MAKE_ALL_DUE = Statement(update(Delivery).where(Delivery.due_at > 0).values(due_at=0))
 _WAKE_ALL = Statement(
     update(Callback).where(Callback.resting_until.is_not(None)).values(resting_until=None)
