@@ -232,8 +232,9 @@ class Event(Base):
 class Callback(Base):
     """A URL that an app is told one type of event at, and how its receiver does.
 
-    `lease` names who sends its deliveries at present, until `leased_until`; `resting_until` is the
-    end of the pause after the receiver could not be reached `failures` times in a row.
+    `lease` names who sends its deliveries at present, until `leased_until`, which stays: the one
+    with the earliest has the next turn. `resting_until` is the end of the pause after the receiver
+    could not be reached `failures` times in a row.
     """
 
     __tablename__ = "callbacks"

@@ -6,8 +6,9 @@ and takes the lease for the next one; none is open, and nothing is locked, while
 waited for. None of these transactions waits for the disk: if a power cut undoes one, a delivery is
 made once more.
 
-A receiver that answers, but not with 2xx, refuses: that delivery pauses, and those behind it about
-the same account or team wait for it. One that does not answer rests as a whole.
+A receiver that answers, but not with 2xx, or that hangs up instead, refuses: that delivery pauses,
+and those behind it about the same account or team wait for it. One that cannot be reached or does
+not answer in time rests as a whole.
 """
 
 import math
@@ -22,34 +23,49 @@ from typing import Any
 from uuid import uuid4
 
 from flask import current_app
-from sqlalchemy import bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, or_, select, union_all, update
 
-from callbacks.events import forget_old
+from callbacks.clock import JUMP
+from callbacks.events import FREE_NEXT
 from callbacks.signing import sign
 from config import settings
 from database import Statement, transaction
-from integrations.http import UnreachableError, fetch
+from integrations.http import HungUpError, UnreachableError, fetch
 from models import Callback, Delivery, now
 
 PAUSES = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
 """How many seconds to leave a receiver, or a delivery, alone after each failure in turn."""
 
-LEASE = 60
+LEASE = 30
 """How many seconds a lease outlasts its sending, should its holder die unnoticed."""
+
+LAST_START = 0.75
+"""The part of the timeout in which a write begins sendings: twice the timeout is all it may take,
+and the last one takes the timeout, and storing how it went some time, too."""
 
 POLL = 0.05
 
+_RUNS: set[str] = set()
+"""The leases of the runs of this process."""
+
 _OF_CALLBACK = Delivery.callback_id == bindparam("callback_id")
-_CALLBACK = Statement(
-    select(*Callback.__table__.columns).where(Callback.id == bindparam("callback_id"))
-)
+_THIS = Callback.id == bindparam("callback_id")
+_IS_OVER = Delivery.due_at > bindparam("now") + (PAUSES[-1] + JUMP)
+_LONGEST_REST = case(dict(enumerate(PAUSES[:-1], 1)), value=Callback.failures, else_=PAUSES[-1])
+_CALLBACK = Statement(select(*Callback.__table__.columns).where(_THIS))
 _DUE = Statement(
     select(Callback.id)
     .where(
-        or_(Callback.resting_until.is_(None), Callback.resting_until <= bindparam("now")),
-        exists().where(Delivery.callback_id == Callback.id, Delivery.due_at <= bindparam("now")),
+        or_(
+            Callback.resting_until.is_(None),
+            Callback.resting_until <= bindparam("now"),
+            Callback.resting_until > bindparam("now") + _LONGEST_REST + JUMP,
+        ),
+        exists().where(
+            Delivery.callback_id == Callback.id, or_(Delivery.due_at <= bindparam("now"), _IS_OVER)
+        ),
     )
-    .order_by(Callback.id)
+    .order_by(Callback.leased_until.nulls_first(), Callback.id)
 )
 _NEXT = Statement(
     select(Delivery.id, Delivery.webhook_id, Delivery.subject, Delivery.body, Delivery.attempts)
@@ -58,13 +74,12 @@ _NEXT = Statement(
     .limit(1)
 )
 _LEASE = Statement(
-    update(Callback)
-    .where(Callback.id == bindparam("callback_id"))
-    .values(lease=bindparam("lease"), leased_until=bindparam("until"))
+    update(Callback).where(_THIS).values(lease=bindparam("lease"), leased_until=bindparam("until"))
 )
+_GIVE_BACK = Statement(update(Callback).where(_THIS).values(lease=None))
 _REST = Statement(
     update(Callback)
-    .where(Callback.id == bindparam("callback_id"))
+    .where(_THIS)
     .values(
         failures=bindparam("failures"),
         last_error=bindparam("error"),
@@ -82,21 +97,11 @@ _PAUSE = Statement(
     )
 )
 _DELETE = Statement(delete(Delivery).where(Delivery.id == bindparam("delivery_id")))
-_FREE_NEXT = Statement(
-    update(Delivery)
-    .where(
-        Delivery.id
-        == select(func.min(Delivery.id))
-        .where(_OF_CALLBACK, Delivery.subject == bindparam("of_subject"))
-        .scalar_subquery()
-    )
-    .values(due_at=0)
+_PAUSED = (  # either is found by the index, which an OR would not be
+    select(Delivery.id).where(_OF_CALLBACK, condition)
+    for condition in (Delivery.due_at.between(1, bindparam("now")), _IS_OVER)
 )
-_MAKE_DUE = Statement(
-    update(Delivery)
-    .where(_OF_CALLBACK, Delivery.due_at > 0, Delivery.due_at <= bindparam("until"))
-    .values(due_at=0)
-)
+_MAKE_DUE = Statement(update(Delivery).where(Delivery.id.in_(union_all(*_PAUSED))).values(due_at=0))
 _MAKE_ALL_DUE = Statement(update(Delivery).where(Delivery.due_at > 0).values(due_at=0))
 _WAKE_ALL = Statement(
     update(Callback).where(Callback.resting_until.is_not(None)).values(resting_until=None)
@@ -115,41 +120,35 @@ class Sending:
 
 @dataclass(frozen=True)
 class Result:
-    """How a sending went: no error, a refusal, or no answer."""
+    """How a sending went: no error, a refusal, or an outage."""
 
     error: str | None = None
-    answered: bool = True
+    is_outage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The limit of one run, the time at which the last sending may begin, and who is told."""
+    """The bounds of one run, by the monotonic clock, and who is told of its progress."""
 
     last_start: float = math.inf
+    end: float = math.inf
     on_delivered: Function[[], None] = lambda: None
 
 
 def deliver_after_write() -> None:
     """Send all that is due, for at most twice the timeout; what is left goes out later.
 
-    No sending begins after the timeout, so the last one ends within twice the timeout. Whatever
-    goes wrong is logged: the answer to the write does not depend on it.
+    Whatever goes wrong is logged: the answer to the write does not depend on it.
     """
+    begun_at, timeout = time.monotonic(), settings().callback_timeout.total_seconds()
     try:
-        _deliver(Run(last_start=time.monotonic() + settings().callback_timeout.total_seconds()))
+        _deliver(Run(last_start=begun_at + LAST_START * timeout, end=begun_at + 2 * timeout))
     except Exception:
         current_app.logger.exception("Delivery stopped; what is left goes out later.")
 
 
 def deliver_all(run: Run, *, everything: bool = False) -> None:
-    """Send all that is due, however long that takes, and forget what is past its retention.
-
-    With `everything`, pauses are over first.
-    """
-    old = True
-    while old:
-        with transaction(write=True):
-            old = forget_old()
+    """Send all that is due, however long that takes. With `everything`, pauses are over first."""
     if everything:
         with transaction(write=True):
             _MAKE_ALL_DUE.run()
@@ -161,7 +160,7 @@ def deliver_all(run: Run, *, everything: bool = False) -> None:
 def make_due(callback_id: int) -> None:
     """End the pauses of a callback and of what waits for it."""
     _REST.run(callback_id=callback_id, failures=0, error=None, until=None)
-    _MAKE_DUE.run(callback_id=callback_id, until=math.inf)
+    _MAKE_DUE.run(callback_id=callback_id, now=math.inf)
 
 
 def count_waiting() -> int:
@@ -172,46 +171,88 @@ def count_waiting() -> int:
 
 def _deliver(run: Run) -> bool:
     """Let callbacks take turns; return whether nobody else was at any of them."""
+    lease = f"{_place()}:{os.getpid()}:{uuid4().hex}"
+    _RUNS.add(lease)
+    try:
+        return _take_turns(run, lease)
+    finally:
+        _RUNS.discard(lease)  # if it could not be given back, it is dead
+
+
+def _take_turns(run: Run, lease: str) -> bool:
     turns = deque(row.id for row in _DUE.all(now=now()))
     busy: set[int] = set()
     sent: tuple[Sending, Result] | None = None
     while turns or sent:
-        with transaction(write=True, durable=False):
+        patience = _patience(run.end if sent else run.last_start)
+        with transaction(write=True, durable=False, patience=patience):
             if sent:
                 _store(*sent)
                 turns.append(sent[0].callback.id)
-            sending = _take_turn(turns, busy, run)
+            sending = _take_turn(turns, busy, run, lease)
         if sent and sent[1].error is None:
             run.on_delivered()
         sent = (sending, _send(sending)) if sending else None
     return not busy
 
 
-def _take_turn(turns: deque[int], busy: set[int], run: Run) -> Sending | None:
-    """Take the lease of the first callback that is free and has something due."""
+def _patience(end: float) -> float:
+    """Return for how long to wait for the database: at most until then, or as leases allow.
+
+    A transaction may wait twice, for the writers of this process and for those of others.
+    """
+    return min(max(end - time.monotonic(), POLL), LEASE) / 2
+
+
+def _take_turn(turns: deque[int], busy: set[int], run: Run, lease: str) -> Sending | None:
+    """Lease the first callback that is free and has something due."""
     while turns and time.monotonic() <= run.last_start:
         callback = _CALLBACK.first(callback_id=turns.popleft())
-        if callback is None or (callback.resting_until or 0) > now():
+        if callback is None or _is_ahead(callback.resting_until, _pause(callback.failures)):
             continue
         if _is_leased(callback):
             busy.add(callback.id)
             continue
-        _MAKE_DUE.run(callback_id=callback.id, until=now())
+        _MAKE_DUE.run(callback_id=callback.id, now=now())
         if delivery := _NEXT.first(callback_id=callback.id):
-            lease = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
-            until = now() + settings().callback_timeout.total_seconds() + LEASE
-            _LEASE.run(callback_id=callback.id, lease=lease, until=until)
+            _LEASE.run(callback_id=callback.id, lease=lease, until=now() + _lease_seconds())
             return Sending(delivery, callback, lease)
     turns.clear()
     return None
 
 
+def _is_ahead(moment: float | None, seconds: float) -> bool:
+    """Return whether a moment is still to come, and is not one from before the clock jumped.
+
+    Such a one is further ahead than the `seconds` that were to pass until then.
+    """
+    return moment is not None and 0 < moment - now() <= seconds + JUMP
+
+
 def _is_leased(callback: Any) -> bool:
     """Return whether somebody who may still be alive holds a callback's lease."""
-    if callback.lease is None or callback.leased_until <= now():
+    if callback.lease is None:
         return False
-    host, pid, _ = callback.lease.rsplit(":", 2)
-    return host != socket.gethostname() or _is_running(int(pid))
+    place, pid, _ = callback.lease.rsplit(":", 2)
+    if place == _place():
+        if int(pid) == os.getpid():
+            return callback.lease in _RUNS
+        if not _is_running(int(pid)):
+            return False
+    return _is_ahead(callback.leased_until, _lease_seconds())
+
+
+def _lease_seconds() -> float:
+    return settings().callback_timeout.total_seconds() + LEASE
+
+
+def _place() -> str:
+    """Return a name for where a process has its number: a machine and, on Linux, a namespace."""
+    host = socket.gethostname()
+    try:
+        return f"{host}:{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return host
 
 
 def _is_running(pid: int) -> bool:
@@ -240,8 +281,10 @@ def _send(sending: Sending) -> Result:
     begun_at = time.perf_counter()
     try:
         answer = fetch("POST", callback.url, headers=headers, data=body, seconds=seconds)
+    except HungUpError as error:
+        result = Result(str(error))
     except UnreachableError as error:
-        result = Result(str(error), answered=False)
+        result = Result(str(error), is_outage=True)
     else:
         accepted = 200 <= answer.status < 300
         result = Result() if accepted else Result(f"answered with status {answer.status}")
@@ -258,31 +301,29 @@ def _send(sending: Sending) -> Result:
 def _store(sending: Sending, result: Result) -> None:
     """Store how a sending went, but nothing bad of a callback that was registered again since."""
     delivery, callback_id = sending.delivery, sending.callback.id
+    if result.error is None and _DELETE.run(delivery_id=delivery.id):
+        FREE_NEXT.run(of_callback=callback_id, of_subject=delivery.subject)
     callback = _CALLBACK.first(callback_id=callback_id)
-    if callback is None:
-        return
-    if callback.lease == sending.lease:
-        _LEASE.run(callback_id=callback_id, lease=None, until=None)
-    if result.error is None:
-        _DELETE.run(delivery_id=delivery.id)
-        _FREE_NEXT.run(callback_id=callback_id, of_subject=delivery.subject)
-    elif callback.registered_at != sending.callback.registered_at:
-        return
-    else:
-        attempts = delivery.attempts + result.answered
+    if callback is None or callback.lease != sending.lease:
+        return  # it was deleted, or is somebody else's by now
+    _GIVE_BACK.run(callback_id=callback_id)
+    if result.error is not None:
+        if callback.registered_at != sending.callback.registered_at:
+            return
+        attempts = delivery.attempts + (not result.is_outage)
         _PAUSE.run(
             delivery_id=delivery.id,
             now=now(),
             attempts=attempts,
             error=result.error,
-            until=now() + _pause(attempts) if result.answered else 0,
+            until=0 if result.is_outage else now() + _pause(attempts),
         )
-    failures = 0 if result.answered else callback.failures + 1
+    failures = callback.failures + 1 if result.is_outage else 0
     if failures or callback.failures:
         _REST.run(
             callback_id=callback_id,
             failures=failures,
-            error=None if result.answered else result.error,
+            error=result.error if result.is_outage else None,
             until=now() + _pause(failures) if failures else None,
         )
 

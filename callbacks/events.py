@@ -13,6 +13,7 @@ from flask import g, has_request_context
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Delete,
     Double,
     FromClause,
     Text,
@@ -21,14 +22,17 @@ from sqlalchemy import (
     cast,
     delete,
     exists,
+    func,
     insert,
     literal_column,
     null,
     select,
+    update,
 )
 from sqlalchemy.orm import aliased
 
 from authentication import principal
+from callbacks.clock import wall_clock
 from config import settings
 from database import Statement
 from models import Account, Callback, Delivery, Event, EventType, Team, now
@@ -37,16 +41,30 @@ from queries import JSON, Json, Object, RandomHex, accounts, given_ids, team_of
 FORGET_AT_ONCE = 1000
 """How many old records one write clears away at most."""
 
-_FORGET = [
-    Statement(
-        delete(model).where(
-            model.id.in_(
-                select(model.id).where(model.created_at < bindparam("moment")).limit(FORGET_AT_ONCE)
-            )
+
+def _old(model: type[Event | Delivery]) -> Delete:
+    old = select(model.id).where(model.created_at < bindparam("moment")).limit(FORGET_AT_ONCE)
+    return delete(model).where(model.id.in_(old))
+
+
+_FORGET_EVENTS = Statement(_old(Event))
+_FORGET_DELIVERIES = Statement(_old(Delivery).returning(Delivery.callback_id, Delivery.subject))
+FREE_NEXT = Statement(
+    update(Delivery)
+    .where(
+        Delivery.id
+        == select(func.min(Delivery.id))
+        .where(
+            Delivery.callback_id == bindparam("of_callback"),
+            Delivery.subject == bindparam("of_subject"),
         )
+        .scalar_subquery(),
+        Delivery.due_at.is_(None),
     )
-    for model in (Event, Delivery)
-]
+    .values(due_at=0)
+)
+"""Make the first delivery of a callback about something due that was behind another one."""
+
 _LISTENED_TO = exists().where(Callback.event == bindparam("type", type_=Text))
 _LOGGED = {
     "type": bindparam("type", type_=Text),
@@ -94,17 +112,17 @@ def record_team(event: EventType, team_id: int) -> None:
     _enqueue_team().run(**common)
 
 
-def forget_old() -> bool:
+def forget_old() -> None:
     """Delete a part of what is past its retention, of the log and of what waits.
 
-    Return whether there was any.
+    Nothing is deleted by a process whose clock may be wrong: see `clock.py`.
     """
-    ages = (settings().event_retention, settings().callback_retention)
-    forgotten = [
-        statement.run(moment=now() - age.total_seconds())
-        for statement, age in zip(_FORGET, ages, strict=True)
-    ]
-    return any(forgotten)
+    if not wall_clock.is_steady():
+        return
+    _FORGET_EVENTS.run(moment=now() - settings().event_retention.total_seconds())
+    moment = now() - settings().callback_retention.total_seconds()
+    for callback_id, subject in set(_FORGET_DELIVERIES.all(moment=moment)):
+        FREE_NEXT.run(of_callback=callback_id, of_subject=subject)
 
 
 def recorded_some() -> bool:

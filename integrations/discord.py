@@ -5,13 +5,15 @@ Source: `GET /oauth2/@me` of Discord's API v10, and its image formatting referen
 
 import math
 import re
+import time
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from threading import BoundedSemaphore
 from typing import Any
 
 import marshmallow as ma
 from flask import current_app, request
-from limits import parse
+from limits import RateLimitItemPerMinute, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from werkzeug.exceptions import BadGateway, ServiceUnavailable, TooManyRequests
@@ -31,6 +33,10 @@ AT_ONCE = 16
 
 TOKEN = re.compile(r"[!-~]+")
 LIMITER = MovingWindowRateLimiter(MemoryStorage())
+REFUSALS = RateLimitItemPerMinute(5000, 10)
+"""How many requests Discord may refuse before it is left alone: at 10,000 it blocks this address,
+and with it the bot beside this server."""
+
 WAITING = BoundedSemaphore(AT_ONCE)
 
 
@@ -76,17 +82,22 @@ def identify(token: str) -> DiscordUser:
     """Ask Discord whose token this is; takes up to 10 seconds, so no transaction may be open.
 
     Raises `BadTokenError`, or an HTTP error: 429 if this client asks too often, 503 if Discord says
-    that we do or too many wait for it, 502 if Discord does not answer or not as it should.
+    that we do, or refused too many, or too many wait for it, 502 if Discord does not answer or not
+    as it should.
     """
     if not TOKEN.fullmatch(token):
         raise BadTokenError
     _count_request()
+    _heed_refusals()
     if not WAITING.acquire(blocking=False):
         raise ServiceUnavailable("Many sign in just now. Try again.", retry_after=2)
     try:
-        me = _read(_ask(token))
+        answer = _ask(token)
     finally:
         WAITING.release()
+    if answer.status in {401, 403, 429}:
+        LIMITER.hit(REFUSALS, "refused")
+    me = _read(answer)
     client_id = settings().discord_client_id
     if client_id is not None:
         if "application" not in me:
@@ -104,10 +115,31 @@ def identify(token: str) -> DiscordUser:
 def _count_request() -> None:
     """Refuse a client that asks too often: Discord blocks addresses with many bad requests."""
     rate = parse(settings().discord_rate_limit)
-    if not LIMITER.hit(rate, request.remote_addr or ""):
+    if not LIMITER.hit(rate, _client(request.remote_addr or "")):
         raise TooManyRequests(
             TOO_OFTEN,
             retry_after=rate.get_expiry(),
+        )
+
+
+def _client(address: str) -> str:
+    """Return what counts as one client: an IPv6 client has its whole /64 network to itself."""
+    try:
+        ip = ip_address(address)
+    except ValueError:  # a Unix socket has none, and a proxy may say anything
+        return address
+    if not isinstance(ip, IPv6Address):
+        return address
+    return str(ip.ipv4_mapped or IPv6Network((int(ip), 64), strict=False))
+
+
+def _heed_refusals() -> None:
+    """Leave Discord alone after so many refusals that it might block this server."""
+    if not LIMITER.test(REFUSALS, "refused"):
+        seconds = LIMITER.get_window_stats(REFUSALS, "refused").reset_time - time.time()
+        raise ServiceUnavailable(
+            "Discord refused many sign-ins. Try again later.",
+            retry_after=max(1, math.ceil(seconds)),
         )
 
 

@@ -14,7 +14,7 @@ from socket import SHUT_RDWR
 from threading import Thread, current_thread
 from typing import Any
 
-from requests import Session
+from requests import Response, Session
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -22,6 +22,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 class UnreachableError(Exception):
     """The other server could not be reached, or did not answer in time; says which."""
+
+
+class HungUpError(UnreachableError):
+    """The other server was reached, and ended the connection without an answer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class _Request(Thread):
         self.answer: Answer | None = None
         self.error: Exception | None = None
         self.abandoned = False
+        self.connected = False
 
     def run(self) -> None:
         try:
@@ -81,6 +86,7 @@ class _Abandonable(HTTPConnection):
         if request.abandoned:
             self.close()
             raise TimeoutError
+        request.connected = True
 
 
 class _AbandonableTLS(_Abandonable, HTTPSConnection):
@@ -108,9 +114,16 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
 
+class _Session(Session):
+    """A session that knows no redirects: otherwise it reads all that comes with one."""
+
+    def get_redirect_target(self, resp: Response) -> None:
+        """Return None: an answer is an answer."""
+
+
 def _make_session() -> Session:
     """Return the session of all requests, which remembers nothing from one to the next."""
-    session = Session()
+    session = _Session()
     session.trust_env = False  # no proxies and no .netrc of the host
     session.headers["Connection"] = "close"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -131,9 +144,10 @@ def fetch(  # noqa: PLR0913 - what a request has
     data: bytes | None = None,
     read: int = 0,
 ) -> Answer:
-    """Make one request and give its answer, with up to `read` bytes of the body.
+    """Make one request and return its answer, with up to `read` bytes of the body.
 
-    Redirects are not followed. Raises `UnreachableError`, at the latest after `seconds`.
+    Redirects are not followed. Raises `UnreachableError`, at the latest after `seconds`;
+    `HungUpError` once there was a connection to send the request on.
     """
     request = _Request(method, url, seconds, read, headers=dict(headers), data=data)
     try:
@@ -146,15 +160,17 @@ def fetch(  # noqa: PLR0913 - what a request has
     if request.is_alive():
         request.abandon()
         raise UnreachableError(f"no answer within {seconds:g} s")
-    raise UnreachableError(_reason(request.error))
-
-
-def _reason(error: Exception | None) -> str:
-    """Return the cause at the bottom of an error, without the request that it is about."""
-    cause: BaseException | None = error
-    while cause and (below := cause.__cause__ or cause.__context__):
-        cause = below
+    cause = _cause(request.error)
     if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    strerror = getattr(cause, "strerror", None)
-    return strerror or type(cause).__name__
+        raise UnreachableError("no answer in time")
+    reason = getattr(cause, "strerror", None) or type(cause).__name__
+    if request.connected:
+        raise HungUpError(f"no HTTP answer: {reason}")
+    raise UnreachableError(reason)
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """Return the error at the bottom of another one, without the request that it is about."""
+    while error and (below := error.__cause__ or error.__context__):
+        error = below
+    return error

@@ -1,10 +1,14 @@
 """Delivery: nothing is lost, in order, within limits of time."""
 
+import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from flask import Flask
 from sqlalchemy import Connection, event
 from standardwebhooks import Webhook
 
+from callbacks.clock import WallClock
 from callbacks.delivery import PAUSES
 from callbacks.signing import sign
 from database import connection, db, transaction
@@ -22,6 +27,7 @@ from tests.support.receiver import SECRET, Receiver
 
 TIMEOUT = 0.5
 UPDATE = "/callback/account_team_update"
+HOUR, DAY = 3600, 86400
 
 
 class World:
@@ -59,6 +65,17 @@ class World:
 
     def waiting(self) -> int:
         return len(self.community.dump()["deliveries"])
+
+    def set(self, model: type[Callback | Delivery], **values: Any) -> None:
+        """Put all callbacks, or all that waits, into a state."""
+        with self.app.app_context(), transaction(write=True):
+            db.session.execute(db.update(model).values(values))
+
+    def tell_too(self, receiver: Receiver) -> None:
+        """Let another app be told at a receiver of its own."""
+        bot = Caller(self.bot.client, self.community.bot(name=receiver.url))
+        body = {"url": f"{receiver.url}/", "secret": SECRET}
+        assert bot("PUT", UPDATE, body).status_code == 200
 
     def command(self, *arguments: str) -> tuple[int, str]:
         result = self.app.test_cli_runner().invoke(args=["callbacks", *arguments])
@@ -123,7 +140,7 @@ def test_only_the_change_waits_for_the_disk(world: World) -> None:
     assert levels == [full, normal, normal] * 2  # the change, the lease, the result
 
 
-@pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "down"])
+@pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "hang up", "down"])
 def test_it_waits_and_goes_out_later(world: World, mode: int | str) -> None:
     """The same id and body, with the next write that has an event."""
     world.account(10), world.account(11)
@@ -218,6 +235,23 @@ def test_a_refusal_is_not_an_outage(world: World) -> None:
     assert world.heard()[3:] == [(10, red), (10, blue), (10, None), (12, red)]
 
 
+def test_hanging_up_is_a_refusal(world: World) -> None:
+    """A bot may do so at whatever it did not expect; it hears of all others, and has no rest."""
+    red = world.teams[0]
+    for key in (10, 11):
+        world.account(key)
+    world.receiver.mode = "hang up"
+    world.move(10, red)
+    assert "no HTTP answer" in world.command("list")[1]
+    world.receiver.mode = 200
+    world.move(11, red)
+    assert world.heard() == [(11, red)]
+    assert world.waiting() == 1
+    world.pauses_end()
+    assert world.command("deliver") == (0, "")
+    assert world.heard() == [(11, red), (10, red)]
+
+
 def test_a_receiver_that_hangs_costs_one_write_at_most_the_timeout(world: World) -> None:
     for key in range(10, 111):
         world.account(key)
@@ -262,6 +296,40 @@ def test_two_receivers_share_the_time(world: World) -> None:
     assert world.move(10) < 2 * TIMEOUT + 0.3
     for receiver in receivers:
         receiver.stop()
+
+
+def test_a_slow_receiver_does_not_hold_up_a_quick_one(world: World) -> None:
+    """Each event reaches the quick one at once, however much waits for the slow one."""
+    for key in range(10, 43):
+        world.account(key)
+    world.receiver.mode = 500
+    for key in range(10, 37):
+        world.move(key)
+    world.pauses_end()
+    world.receiver.mode = 200
+    world.receiver.before_answer = lambda _: time.sleep(TIMEOUT / 3)
+    with Receiver() as quick:
+        world.tell_too(quick)
+        for key in range(37, 43):
+            assert world.move(key) < 2 * TIMEOUT
+            assert quick.taken[-1]["account"]["id"] == str(key)
+    assert [key for key, _ in world.heard()] == list(range(10, 10 + len(world.heard())))
+
+
+def test_who_was_told_longest_ago_has_the_next_turn(world: World) -> None:
+    """Also where each of several receivers takes all the time there is for a write."""
+    keys = range(10, 16)
+    for key in keys:
+        world.account(key)
+    with Receiver() as second, Receiver() as third:
+        receivers = [world.receiver, second, third]
+        world.tell_too(second)
+        world.tell_too(third)
+        for receiver in receivers:
+            receiver.before_answer = lambda _: time.sleep(TIMEOUT * 0.8)
+        for key in keys:
+            world.move(key)
+        assert [len(receiver.taken) for receiver in receivers] == [2, 2, 2]
 
 
 def test_registering_again(world: World) -> None:
@@ -374,19 +442,71 @@ def test_a_url_with_a_password_does_not_replace_the_secret(world: World) -> None
     assert world.heard() == [(10, world.teams[0])]
 
 
+def place() -> str:
+    return f"{socket.gethostname()}:{Path('/proc/self/ns/pid').readlink()}"
+
+
 def test_a_lease_of_a_dead_process_does_not_hold(world: World) -> None:
     world.account(10), world.account(11)
-    for lease, held in ((f"{socket.gethostname()}:1:x", True), (f"elsewhere:{2**22}:x", True)):
-        with world.app.app_context(), transaction(write=True):
-            values = {"lease": lease, "leased_until": now() + 60}
-            db.session.execute(db.update(Callback).values(values))
+    no_process = 2**22 + 1
+    for lease in (
+        f"{place()}:1:x",
+        f"elsewhere:{no_process}:x",
+        f"{socket.gethostname()}:pid:[1]:{no_process}:x",  # another container has other processes
+    ):
+        world.set(Callback, lease=lease, leased_until=now() + 30)
         world.move(10)
-        assert (world.heard() == []) is held
-    with world.app.app_context(), transaction(write=True):
-        dead = f"{socket.gethostname()}:{2**22 + 1}:x"
-        db.session.execute(db.update(Callback).values(lease=dead))
+        assert world.heard() == []
+    for lease in (f"{place()}:{no_process}:x", f"{place()}:{os.getpid()}:x"):
+        world.set(Callback, lease=lease)
+        world.move(11)
+        assert world.waiting() == 0
+    assert [key for key, _ in world.heard()] == [10, 10, 10, 11, 11]
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+
+
+def _lock(other: sqlite3.Connection) -> None:
+    other.execute("BEGIN IMMEDIATE")
+
+
+def test_a_result_that_cannot_be_stored(world: World, database: Path) -> None:
+    """The write is answered within its bound, and the lease holds nobody up afterwards."""
+    world.account(10), world.account(11)
+    with closing(_connect(database)) as other:
+        world.receiver.before_answer = lambda _: _lock(other)
+        assert world.move(10) < 2 * TIMEOUT
+        world.receiver.before_answer = lambda _: None
+        other.execute("ROLLBACK")
+    assert world.waiting() == 1
     world.move(11)
     assert [key for key, _ in world.heard()] == [10, 10, 11]
+    assert world.receiver.ids[0] == world.receiver.ids[1]
+    assert world.waiting() == 0
+
+
+def test_a_result_that_comes_too_late(world: World) -> None:
+    """It takes nothing back that was stored since by who had the lease then."""
+    red, blue = world.teams
+    world.account(10)
+    world.receiver.mode = 500
+    world.move(10, red)
+    world.move(10, blue)
+    world.receiver.mode = 200
+    world.receiver.refuses = lambda body: body["team"]["id"] == blue
+
+    def overtake(_: Any) -> None:
+        world.receiver.before_answer = lambda _: None
+        world.set(Callback, lease=None)
+        assert world.command("deliver")[0] == 1
+
+    world.receiver.before_answer = overtake
+    assert world.command("deliver", "--all")[0] == 1
+    assert world.heard() == [(10, red), (10, red)]
+    assert len(world.receiver.attempts) == 4  # the refused one pauses
+    assert "answered with status 500" in world.command("list")[1]
 
 
 def test_the_secret_is_nowhere_in_logs(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -397,6 +517,81 @@ def test_the_secret_is_nowhere_in_logs(world: World, caplog: pytest.LogCaptureFi
     assert "answered with status 500" in caplog.text
     assert SECRET not in caplog.text
     assert SECRET not in world.command("list")[1]
+
+
+def test_what_is_behind_a_forgotten_one_goes_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red, blue = world.teams
+    world.account(10), world.account(11)
+    world.receiver.mode = 500
+    world.move(10, red)
+    world.set(Delivery, created_at=now() - 4 * DAY)
+    monkeypatch.setattr("callbacks.clock.GRACE", HOUR)  # so that this does not forget the first
+    world.move(10, blue)
+    monkeypatch.setattr("callbacks.clock.GRACE", 0)
+    world.receiver.mode = 200
+    world.move(11, red)
+    assert world.heard() == [(10, blue), (11, red)]
+    assert world.waiting() == 0
+
+
+class Clocks:
+    """The wall clock and the monotonic one, both of which the test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall, self.monotonic = time.time, time.monotonic
+        self.passed, self.jumped = 0.0, 0.0
+        monkeypatch.setattr(time, "time", lambda: self.wall() + self.passed + self.jumped)
+        monkeypatch.setattr(time, "monotonic", lambda: self.monotonic() + self.passed)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    """Give the clocks of a process that has just started."""
+    clocks = Clocks(monkeypatch)
+    monkeypatch.setattr("callbacks.events.wall_clock", WallClock())
+    return clocks
+
+
+def test_a_clock_that_jumps_deletes_nothing(world: World, clocks: Clocks) -> None:
+    """What waits is forgotten only once the clock went evenly for an hour."""
+    world.account(10)
+    world.receiver.stop()
+
+    def waiting_after(hours: float) -> int:
+        clocks.passed += hours * HOUR
+        world.move(10)
+        return world.waiting()
+
+    assert [waiting_after(hours) for hours in (0, 2)] == [1, 2]
+    clocks.jumped = 3 * DAY
+    assert [waiting_after(hours) for hours in (0, 0.9)] == [3, 4]
+    clocks.jumped = 0
+    assert [waiting_after(hours) for hours in (0, 2)] == [5, 6]
+    assert [waiting_after(hours) for hours in (71, 100, 0)] == [4, 1, 2]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize("seconds", [3 * DAY, 12 * HOUR])
+def test_a_clock_that_was_ahead_makes_nobody_wait(
+    world: World, clocks: Clocks, refused: bool, seconds: int
+) -> None:
+    """A pause, or a lease, that ends later than it could is over."""
+    world.account(10), world.account(11)
+    if refused:
+        world.receiver.mode = 500
+    else:
+        world.receiver.stop()
+    clocks.jumped = seconds
+    world.move(10)
+    world.set(Callback, lease="elsewhere:1:x", leased_until=now() + 30)
+    clocks.jumped = 0
+    world.receiver.mode = 200
+    if not refused:
+        world.receiver.__enter__()
+    world.move(11)
+    assert [key for key, _ in world.heard()] == [10, 11]
 
 
 def test_order_by_subject_of_many(world: World) -> None:

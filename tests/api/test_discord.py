@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from limits import RateLimitItemPerMinute
 
 from integrations import discord as discord_api
 from models import now
@@ -327,6 +328,52 @@ def test_the_limit(make: Callable[..., Flask], discord: Discord) -> None:
     assert refusal(client.patch(f"/account/{ANN}", **changes)) == 429
     assert log_in("2.2.2.2").status_code == 401
     assert len(discord.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ("2001:db8:0:1::1", "2001:DB8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:2::1"),
+        ("fe80::1%eth0", "fe80::2", "fe80:0:0:1::1"),
+        ("::ffff:1.1.1.1", "1.1.1.1", "::ffff:1.1.1.2"),
+        ("1.1.1.1", "1.1.1.1", "1.1.1.2"),
+        ("somebody", "somebody", "somebody else"),
+    ],
+)
+def test_who_is_one_client(
+    make: Callable[..., Flask], discord: Discord, one: str, same: str, other: str
+) -> None:
+    """An IPv6 network of 2^64 addresses is what one client gets."""
+    client = make(discord_rate_limit="1/minute").test_client()
+
+    def log_in(address: str) -> int:
+        environ = {"REMOTE_ADDR": address}
+        options = {"json": {"token": BAD}, "environ_overrides": environ}
+        return client.post("/auth/discord", **options).status_code
+
+    assert [log_in(address) for address in (one, same, other)] == [401, 429, 401]
+    assert len(discord.requests) == 2
+
+
+def test_refused_too_often(
+    anybody: Caller, discord: Discord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked, Discord is left alone before it blocks us, until the refusals are old."""
+    assert discord_api.REFUSALS.amount == 5000
+    monkeypatch.setattr(discord_api, "REFUSALS", RateLimitItemPerMinute(3, 10))
+    community = Community(anybody.client.application)
+    community.account(ANN)
+    discord.replies |= {"forbidden": 403, "slow-down": 429, "broken": 500}
+    discord.member(ANN, "good")
+    asked = ["good", "broken", "unknown", "forbidden", "good", "slow-down", "good"]
+    answers = [anybody("POST", "/auth/discord", {"token": token}) for token in asked]
+    assert [answer.status_code for answer in answers] == [200, 502, 401, 401, 200, 503, 503]
+    assert len(discord.requests) == 6
+    assert 590 < int(answers[-1].headers["Retry-After"]) <= 600
+    assert refusal(anybody("PATCH", f"/account/{ANN}", {"discord_token": "good"})) == 503
+    later = time.time() + 601
+    monkeypatch.setattr("time.time", lambda: later)
+    assert anybody("POST", "/auth/discord", {"token": "good"}).status_code == 200
 
 
 def test_two_first_log_ins_at_once(anybody: Caller, discord: Discord) -> None:

@@ -178,8 +178,9 @@ def test_the_log(app: Flask, community: Community, as_: As) -> None:
 
 
 def test_old_events_and_deliveries_are_forgotten(
-    make_app: Callable[..., Flask],
+    make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("callbacks.clock.GRACE", 0)
     app = make_app(event_retention=timedelta(days=2), callback_retention=timedelta(days=1))
     community = Community(app)
     bot = Caller(app.test_client(), community.bot(APP_PERMISSIONS))

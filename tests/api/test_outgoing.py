@@ -1,10 +1,13 @@
 """Requests to other servers: each on its own, whatever the other server does."""
 
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import Thread
 
-from integrations.http import fetch
+import pytest
+
+from integrations.http import Answer, HungUpError, UnreachableError, fetch
 
 ANSWER = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -34,3 +37,49 @@ def test_no_connection_is_used_twice_and_no_cookie_kept() -> None:
         thread.join()
     assert [number for number, _ in asked] == [0, 1, 2]
     assert not any(b"cookie" in text.lower() for _, text in asked)
+
+
+@contextmanager
+def answering(answer: bytes, *, read: bool = True) -> Iterator[str]:
+    """Give the URL of a server that hangs up after what it answers, once or for ever."""
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError), server.accept()[0] as connection:
+            if read:
+                connection.recv(65536)
+            connection.sendall(answer)
+            while answer.endswith(b"more"):
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=serve, args=(server,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join()
+
+
+def get(url: str) -> Answer:
+    return fetch("GET", url, headers={}, seconds=5)
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
+def test_who_hangs_up_was_reached(answer: bytes, read: bool) -> None:
+    with answering(answer, read=read) as url, pytest.raises(HungUpError, match="no HTTP answer: "):
+        get(url)
+
+
+def test_who_is_not_there_was_not_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+    with pytest.raises(UnreachableError, match="Connection refused") as raised:
+        get(url)
+    assert raised.type is UnreachableError
+
+
+@pytest.mark.parametrize("location", ["/elsewhere", "http://[", "\xff"])
+def test_a_redirect_is_an_answer_like_any_other(location: str) -> None:
+    """What comes with it is not read: there may be no end to it."""
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\nmore".encode("latin-1")
+    with answering(head) as url:
+        assert get(url).status == 302

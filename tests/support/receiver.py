@@ -54,8 +54,8 @@ class HttpServer:
 class Receiver(HttpServer):
     """A receiver: keeps what it was sent, and answers as it is told to.
 
-    `mode` is a status, "hang" or "drip"; `refuses` says which bodies get a 500. `before_answer` is
-    called with each body.
+    `mode` is a status, "hang", "drip" or "hang up"; `refuses` says which bodies get a 500.
+    `before_answer` is called with each body.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Receiver(HttpServer):
             for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
                 request.wfile.write(bytes([byte]))
                 time.sleep(0.3)
-        else:
+        elif self.mode != "hang up":
             status = 500 if self.refuses(body) else int(self.mode)
             if 200 <= status < 300:
                 with self.lock:
