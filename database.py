@@ -121,13 +121,14 @@ def _begin_on_sqlite(connection: Connection) -> None:
 def _begin_on_postgresql(connection: Connection) -> None:
     """Let a read see one snapshot, and let one writer at a time in, as BEGIN IMMEDIATE does."""
     options = connection.get_execution_options()
-    if options.get("write"):
-        connection.exec_driver_sql(
-            f"SET LOCAL lock_timeout = {options.get('patience', PATIENCE) * 1000:.0f}"
-        )
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
-    else:
+    if not options.get("write"):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return
+    statements = [f"SET LOCAL lock_timeout = {options.get('patience', PATIENCE) * 1000:.0f}"]
+    if not options.get("durable", True):
+        statements.append("SET LOCAL synchronous_commit = off")
+    statements.append("SELECT pg_advisory_xact_lock(1)")
+    connection.exec_driver_sql("; ".join(statements))
 
 
 @contextmanager
