@@ -46,6 +46,10 @@ test: .venv/dev .venv/client ## Check format, lint, types and migrations, and ru
 	$(BIN)/mypy --no-error-summary --python-executable .venv/client/bin/python examples/bot/bot.py
 	$(BIN)/pytest
 
+.PHONY: test-postgres
+test-postgres: .venv/dev .venv/client ## Run all tests on a PostgreSQL of their own in place of SQLite
+	$(BIN)/pytest --postgresql -rs
+
 .PHONY: format
 format: .venv/dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

@@ -31,7 +31,6 @@ from tests.support.server import Server, flask
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgresql", action="store_true", help="run the tests on PostgreSQL")
 
@@ -155,7 +154,7 @@ def app(shared_app: Flask) -> Iterator[Flask]:
     with shared_app.app_context(), transaction(write=True):
         tables = [table.name for table in reversed(db.metadata.sorted_tables)]
         if connection().dialect.name == "sqlite":
-            statements = [f"DELETE FROM {table}" for table in [*tables, "sqlite_sequence"]]
+            statements = [f"DELETE FROM {table}" for table in [*tables, "sqlite_sequence"]]  # noqa: S608
         else:
             statements = [f"TRUNCATE {', '.join(tables)} RESTART IDENTITY"]
         for statement in statements:

@@ -94,9 +94,7 @@ class Cluster:
         """Make a database, and drop it whoever is still connected."""
         name, old = f"test{next(self.numbers)}", (template or "template1").split("?")[0]
         with connected(self.url("postgres")) as maintenance:
-            maintenance.exec_driver_sql(
-                f"CREATE DATABASE {name} TEMPLATE {old.rsplit('/')[-1]}"
-            )
+            maintenance.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {old.rsplit('/')[-1]}")
         yield self.url(name)
         with connected(self.url("postgres")) as maintenance:
             maintenance.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Self
+from typing import IO, Self
 
 import click
 import requests
@@ -64,6 +64,7 @@ class Server:
 
     arguments: tuple[str, ...] = ()
     health = "/health"
+    log: IO[str]
 
     def __init__(self, database: Database, **settings: str) -> None:
         self.database, self.settings = database, settings
@@ -73,7 +74,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self.log = NamedTemporaryFile("a+")  # noqa: SIM115 - closed at the end
+        self.log = NamedTemporaryFile("a+")
         self.process = subprocess.Popen(
             [BIN / "gunicorn", *self.arguments],
             cwd=ROOT,
