@@ -159,9 +159,7 @@ def _to_dates_on_postgresql(table: str, columns: dict[str, bool]) -> None:
 def _order_on_postgresql(collation: str) -> None:
     """Order names: by bytes, as SQLite does, or as people of the host's language do."""
     for table in ("teams", "accounts"):
-        op.execute(
-            f'ALTER TABLE {table} ALTER COLUMN search_name TYPE TEXT COLLATE "{collation}"'
-        )
+        op.execute(f'ALTER TABLE {table} ALTER COLUMN search_name TYPE TEXT COLLATE "{collation}"')
 
 
 def _mark_what_is_due() -> None:
