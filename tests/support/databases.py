@@ -59,7 +59,7 @@ class Cluster:
         self.numbers = count()
         if self.user:
             shutil.chown(self.folder, self.user)
-        collation = ("--encoding=UTF8", "--locale-provider=icu", "--icu-locale=en")
+        collation = ("--encoding=UTF8", "--locale=C", "--locale-provider=icu", "--icu-locale=en")
         self._run("initdb", "-U", "postgres", "--no-sync", "--auth=trust", *collation)
         self.start()
 
