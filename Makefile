@@ -7,7 +7,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .venv/use: requirements.lock
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,10 @@ test: .venv/dev .venv/client ## Check format, lint, types and migrations, and ru
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/mypy --no-error-summary --python-executable .venv/client/bin/python examples/bot/bot.py
 	$(BIN)/pytest
+
+.PHONY: test-postgres
+test-postgres: .venv/dev .venv/client ## Run all tests on a PostgreSQL of their own in place of SQLite
+	$(BIN)/pytest --postgresql -rs
 
 .PHONY: format
 format: .venv/dev ## Format the code and mend what ruff can mend

@@ -1,6 +1,7 @@
 """The database: the engine, how a transaction begins and ends, and statements compiled once."""
 
 import sqlite3
+import weakref
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -71,6 +72,8 @@ db = SQLAlchemy(
 
 def init_app(app: Flask) -> None:
     """Connect the app to its database."""
+    if not app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):  # a server may be restarted
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_pre_ping": True}
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
@@ -79,6 +82,7 @@ def init_app(app: Flask) -> None:
             event.listen(db.engine, "begin", _begin_on_sqlite)
         else:
             event.listen(db.engine, "begin", _begin_on_postgresql)
+            weakref.finalize(app, db.engine.dispose)  # psycopg warns of what is left open
 
 
 def database_file() -> Path | None:
@@ -125,13 +129,14 @@ def _begin_on_sqlite(connection: Connection) -> None:
 def _begin_on_postgresql(connection: Connection) -> None:
     """Let a read see one snapshot, and let one writer at a time in, as BEGIN IMMEDIATE does."""
     options = connection.get_execution_options()
-    if options.get("write"):
-        connection.exec_driver_sql(
-            f"SET LOCAL lock_timeout = {options.get('patience', PATIENCE) * 1000:.0f}"
-        )
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
-    else:
+    if not options.get("write"):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return
+    statements = [f"SET LOCAL lock_timeout = {options.get('patience', PATIENCE) * 1000:.0f}"]
+    if not options.get("durable", True):
+        statements.append("SET LOCAL synchronous_commit = off")
+    statements.append("SELECT pg_advisory_xact_lock(1)")
+    connection.exec_driver_sql("; ".join(statements))
 
 
 @contextmanager

@@ -30,6 +30,9 @@ MAX_ID = 2**63 - 1
 Identifier = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit id; SQLite numbers rows by itself only in a column called INTEGER."""
 
+Folded = Text().with_variant(Text(collation="C"), "postgresql")
+"""Folded text, ordered by its bytes, as SQLite always does."""
+
 
 def now() -> float:
     """Return the current time, in seconds since the UNIX epoch, to the microsecond."""
@@ -77,7 +80,7 @@ class Searchable:
     """A name, and the same folded: what lists are ordered by and searched in."""
 
     name: Mapped[Name]
-    search_name: Mapped[str] = mapped_column(Text)
+    search_name: Mapped[str] = mapped_column(Folded)
 
     @validates("name")
     def _fold_name(self, _key: str, name: str) -> str:

@@ -83,9 +83,9 @@ class _Map(_Spelled):
 
 
 class Json(_Spelled):
-    """JSON that went through another table expression, where SQLite takes it for mere text."""
+    """JSON that is given as text, or what SQLite takes for that behind a table expression."""
 
-    sqlite, postgresql = "json({0})", "{0}"
+    sqlite, postgresql = "json({0})", "CAST({0} AS JSON)"
 
 
 class _Seconds(_Spelled):

@@ -16,6 +16,7 @@ Issue = dict[str, Any]
 
 MAX_ISSUES = 100
 BUSY = "The database is busy. Try again."
+UNUSABLE = {"SQLITE_CORRUPT", "SQLITE_NOTADB", "UndefinedTable", "UndefinedColumn"}
 DISK_FULL = "The server's disk is full, so nothing was changed. Tell its host."
 
 
@@ -76,12 +77,15 @@ def _answer_busy_database(_error: Exception) -> Response:
 
 def _answer_database_error(error: DBAPIError) -> Response:
     """Name what is wrong with the disk or the database; anything else is our own fault."""
-    name = getattr(error.orig, "sqlite_errorname", "")
-    if name == "SQLITE_FULL":
+    name = getattr(error.orig, "sqlite_errorname", type(error.orig).__name__)
+    if name in {"SQLITE_FULL", "DiskFull"}:
         return answer(InsufficientStorage())
-    if name.startswith("SQLITE_BUSY") or type(error.orig).__name__ == "LockNotAvailable":
+    if name.startswith("SQLITE_BUSY") or name == "LockNotAvailable":
         return _answer_busy_database(error)
-    if isinstance(error, OperationalError) or name in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
+    if isinstance(error, OperationalError) or name in UNUSABLE:
         current_app.logger.error("The database cannot be used: %s", error.orig)
         return answer(ServiceUnavailable("The database cannot be used. Tell the server's host."))
+    cause: Any = error.orig
+    if hasattr(cause, "diag"):  # PostgreSQL's details show whole rows
+        error.args = cause.args = (cause.diag.message_primary,)
     raise error

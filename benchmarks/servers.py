@@ -13,6 +13,8 @@ from tests.support.server import Server
 class Community(Server):
     """The real server with a community of a size, and the credentials of an app."""
 
+    database: Path
+
     def __init__(self, database: Path, accounts: int, auth: Auth) -> None:
         super().__init__(database)
         self.accounts, self.auth = accounts, auth

@@ -1,9 +1,7 @@
 """The few fixtures: a database, the app on it, a client, a community."""
 
-import shutil
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,41 +9,93 @@ import pytest
 import requests
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from api.middleware import REQUEST_ID
 from app import create_app
 from config import Settings
-from database import db, transaction
+from database import connection, db, transaction
 from tests.support.community import Auth, Caller, Community
+from tests.support.databases import (
+    MISSING,
+    POSTGRESQL,
+    Cluster,
+    Database,
+    NewDatabase,
+    new_file,
+    url_of,
+)
 from tests.support.description import Description
 from tests.support.server import Server, flask
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgresql", action="store_true", help="run the tests on PostgreSQL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite: about what only SQLite has")
+    if config.getoption("postgresql") and not POSTGRESQL:
+        raise pytest.UsageError(f"--postgresql {MISSING}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("postgresql"):
+        for item in items:
+            if item.get_closest_marker("sqlite"):
+                item.add_marker(pytest.mark.skip(reason="is about what only SQLite has"))
+
+
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def postgresql() -> Iterator[Cluster]:
+    """Return a PostgreSQL for these tests only."""
+    if not POSTGRESQL:
+        pytest.skip(MISSING)
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """Return what makes databases of the kind that is tested."""
+    if request.config.getoption("postgresql"):
+        new: NewDatabase = request.getfixturevalue("postgresql").new
+        return new
+    return new_file
+
+
+@pytest.fixture(scope="session")
+def empty_database(new_database: NewDatabase) -> Iterator[Database]:
     """Return a database that `flask db upgrade` made."""
-    path = tmp_path_factory.mktemp("database") / "empty.db"
-    flask(path, "db", "upgrade")
-    return path
+    with new_database() as database:
+        flask(database, "db", "upgrade")
+        yield database
 
 
 @pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> Path:
+def blank_database(new_database: NewDatabase) -> Iterator[Database]:
+    """Return a database without tables, of the test's own."""
+    with new_database() as database:
+        yield database
+
+
+@pytest.fixture
+def database(new_database: NewDatabase, empty_database: Database) -> Iterator[Database]:
     """Return a database of the test's own."""
-    return Path(shutil.copy(empty_database, tmp_path / "laurels.db"))
+    with new_database(empty_database) as database:
+        yield database
 
 
 @pytest.fixture
-def make_app(database: Path) -> Iterator[Callable[..., Flask]]:
+def make_app(database: Database) -> Iterator[Callable[..., Flask]]:
     """Make apps on the test's database, with settings that differ from the defaults."""
     apps = []
 
     def make(**settings: object) -> Flask:
-        app = create_app(Settings(database_url=f"sqlite:///{database}", **settings))  # type: ignore[arg-type]
+        app = create_app(Settings(database_url=url_of(database), **settings))  # type: ignore[arg-type]
         apps.append(app)
         return app
 
@@ -56,13 +106,13 @@ def make_app(database: Path) -> Iterator[Callable[..., Flask]]:
 
 
 @pytest.fixture(scope="session")
-def shared_app(empty_database: Path) -> Iterator[Flask]:
+def shared_app(new_database: NewDatabase, empty_database: Database) -> Iterator[Flask]:
     """Make one app with the default settings, for all tests that can do with it."""
-    database = shutil.copy(empty_database, empty_database.with_name("shared.db"))
-    app = create_app(Settings(database_url=f"sqlite:///{database}"))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with new_database(empty_database) as database:
+        app = create_app(Settings(database_url=url_of(database)))
+        yield app
+        with app.app_context():
+            db.engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -104,9 +154,13 @@ def app(shared_app: Flask) -> Iterator[Flask]:
     """Return an app with the default settings and an empty database."""
     yield shared_app
     with shared_app.app_context(), transaction(write=True):
-        for table in reversed(db.metadata.sorted_tables):
-            db.session.execute(table.delete())
-        db.session.execute(text("DELETE FROM sqlite_sequence"))
+        tables = [table.name for table in reversed(db.metadata.sorted_tables)]
+        if connection().dialect.name == "sqlite":
+            statements = [f"DELETE FROM {table}" for table in [*tables, "sqlite_sequence"]]  # noqa: S608
+        else:
+            statements = [f"TRUNCATE {', '.join(tables)} RESTART IDENTITY"]
+        for statement in statements:
+            connection().exec_driver_sql(statement)
 
 
 @pytest.fixture
@@ -128,7 +182,7 @@ def as_(client: FlaskClient) -> Callable[[Auth | None], Caller]:
 
 
 @pytest.fixture
-def server(database: Path) -> Iterator[Server]:
+def server(database: Database) -> Iterator[Server]:
     """Return the real server, on a free port and the test's database."""
     with Server(database) as server:
         yield server

@@ -72,7 +72,11 @@ def upgrade() -> None:
         "UPDATE teams SET member_count = "
         "(SELECT count(*) FROM accounts WHERE accounts.team_id = teams.id)"
     )
-    (_count_on_sqlite if sqlite else _count_on_postgresql)()
+    if sqlite:
+        _count_on_sqlite()
+    else:
+        _count_on_postgresql()
+        _order_on_postgresql("C")
 
 
 def downgrade() -> None:
@@ -82,6 +86,8 @@ def downgrade() -> None:
             op.execute(f"DROP TRIGGER count_members_{event}")
         else:
             op.execute(f"DROP FUNCTION count_members_{event} CASCADE")
+    if not _is_sqlite():
+        _order_on_postgresql("default")
     op.drop_column("teams", "member_count")
     op.drop_index("ix_deliveries_callback_id_due_at_id", "deliveries")
     op.create_index("ix_deliveries_callback_id", "deliveries", ["callback_id"])
@@ -148,6 +154,12 @@ def _to_dates_on_postgresql(table: str, columns: dict[str, bool]) -> None:
             f"ALTER TABLE {table} ALTER COLUMN {column} TYPE TIMESTAMP WITHOUT TIME ZONE "
             f"USING to_timestamp({column}) AT TIME ZONE 'UTC'"
         )
+
+
+def _order_on_postgresql(collation: str) -> None:
+    """Order names: by bytes, as SQLite does, or as people of the host's language do."""
+    for table in ("teams", "accounts"):
+        op.execute(f'ALTER TABLE {table} ALTER COLUMN search_name TYPE TEXT COLLATE "{collation}"')
 
 
 def _mark_what_is_due() -> None:

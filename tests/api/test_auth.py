@@ -144,6 +144,7 @@ def test_permissions_are_read_afresh(community: Community, as_: As) -> None:
     assert refusal(user("POST", "/teams/new", {"name": "X"})) == 403
 
 
+@pytest.mark.sqlite
 def test_tokens_are_stored_as_digests_only(community: Community, as_: As) -> None:
     bot, user = community.bot(), community.user(10)
     assert as_(bot)("GET", "/auth/me").status_code == 200

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 
 from permissions import Permission
 from tests.support.community import Community, http_basic
+from tests.support.databases import Database, url_of
 from tests.support.receiver import SECRET, Receiver
 from tests.support.server import Server, create_bot
 
@@ -122,11 +123,12 @@ def logged(server: Server) -> list[str]:
     return [re.sub(r"^\[.{25}\] |[0-9.]+ ms", "", line) for line in ours]
 
 
-def test_start(database: Path) -> None:
+def test_start(database: Database) -> None:
     with Server(database, SIGNUPS_OPEN="no", HOST="0.0.0.0") as server:  # noqa: S104
         lines = logged(server)
+    shown = url_of(database).split("?")[0]
     first, discord, public, apps, _health = lines
-    assert first == f"INFO [-] Laurels 1.0.0: database sqlite:///{database}, signups closed"
+    assert first == f"INFO [-] Laurels 1.0.0: database {shown}, signups closed"
     assert discord.startswith("WARNING [-] DISCORD_CLIENT_ID is not set: ")
     assert public.startswith("WARNING [-] HOST=0.0.0.0 lets others connect without TLS, ")
     assert apps.startswith("WARNING [-] No app may use the API yet: ")

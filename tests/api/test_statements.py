@@ -14,6 +14,8 @@ from models import Account, Award, Awardee, Team
 from permissions import Permission
 from tests.support.community import Community
 
+pytestmark = pytest.mark.sqlite  # only its driver tells of all statements
+
 TEAMS, ACCOUNTS, AWARDS = 50, 1000, 100
 
 

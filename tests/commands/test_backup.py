@@ -19,7 +19,10 @@ import click
 import pytest
 import requests
 
+from tests.support.databases import Database
 from tests.support.server import ROOT, Server, command, create_bot
+
+pytestmark = pytest.mark.sqlite  # PostgreSQL has `pg_dump`
 
 README = (ROOT / "README.md").read_text()
 
@@ -41,7 +44,7 @@ def _keep_signal_handler() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def back_up(database: Path, file: Path) -> None:
+def back_up(database: Database, file: Path) -> None:
     """Make a backup that succeeds."""
     result = command(database, "backup", str(file))
     assert (result.exit_code, result.stderr) == (0, "")

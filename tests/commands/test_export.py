@@ -7,7 +7,6 @@ import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -18,6 +17,7 @@ from database import connection, transaction
 from models import Account
 from permissions import Permission
 from tests.support.community import Community
+from tests.support.databases import Database
 from tests.support.server import BIN, ROOT, environment
 
 MORNING = datetime(2026, 1, 31, 7, 5, 3, 999999, UTC).timestamp()
@@ -75,7 +75,7 @@ def test_whole_tables(community: Community, what: str, expected: str) -> None:
     assert written(community.app, what) == expected
 
 
-def test_the_command(make_app: Callable[..., Flask], database: Path) -> None:
+def test_the_command(make_app: Callable[..., Flask], database: Database) -> None:
     """It writes UTF-8 whatever the locale is, and ends with one line, or none, if it cannot."""
     fill(Community(make_app()))
     full = "Error: The table is not complete: No space left on device. Write it to another place.\n"

@@ -7,7 +7,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from tempfile import NamedTemporaryFile
+from typing import IO, Self
 
 import click
 import requests
@@ -16,19 +17,20 @@ from click.testing import Result
 from app import create_app
 from config import Settings
 from database import db
+from tests.support.databases import Database, url_of
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
-def environment(database: Path, **settings: str) -> dict[str, str]:
+def environment(database: Database, **settings: str) -> dict[str, str]:
     """Return a process its environment: the test's settings and nobody else's."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    ours = {"DATABASE_URL": f"sqlite:///{database}", "PYTHONWARNINGS": "error"}
+    ours = {"DATABASE_URL": url_of(database), "PYTHONWARNINGS": "error"}
     return kept | ours | settings
 
 
-def flask(database: Path, *arguments: str, **settings: str) -> str:
+def flask(database: Database, *arguments: str, **settings: str) -> str:
     """Run `flask ...` on a database; return what it printed."""
     return subprocess.run(
         [BIN / "flask", *arguments],
@@ -40,17 +42,17 @@ def flask(database: Path, *arguments: str, **settings: str) -> str:
     ).stdout
 
 
-def command(database: Path, *arguments: str) -> Result:
+def command(database: Database, *arguments: str) -> Result:
     """Run `flask ...` on a database, without a process of its own."""
     with click.Context(click.Command("flask")):  # not a server, which checks the schema
-        app = create_app(Settings(database_url=f"sqlite:///{database}"))
+        app = create_app(Settings(database_url=url_of(database)))
     result = app.test_cli_runner().invoke(args=arguments)
     with app.app_context():
         db.engine.dispose()
     return result
 
 
-def create_bot(database: Path, *arguments: str, name: str = "bot") -> tuple[str, str]:
+def create_bot(database: Database, *arguments: str, name: str = "bot") -> tuple[str, str]:
     """Make an app by the command line; return its credentials."""
     lines = command(database, "apps", "create", name, *arguments).stdout.splitlines()
     printed = dict(line.split(": ", 1) for line in lines if ": " in line)
@@ -62,8 +64,9 @@ class Server:
 
     arguments: tuple[str, ...] = ()
     health = "/health"
+    log: IO[str]
 
-    def __init__(self, database: Path, **settings: str) -> None:
+    def __init__(self, database: Database, **settings: str) -> None:
         self.database, self.settings = database, settings
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -71,7 +74,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self.log = self.database.with_suffix(".log").open("a+")
+        self.log = NamedTemporaryFile("a+")
         self.process = subprocess.Popen(
             [BIN / "gunicorn", *self.arguments],
             cwd=ROOT,

@@ -13,6 +13,7 @@ import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.origins import FOREIGN
+from tests.support.databases import Database
 from tests.support.server import Server, create_bot
 
 CHROMIUM = shutil.which("chromium")
@@ -104,7 +105,7 @@ def site(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_a_site_of_another_origin(database: Path, page: Page, site: str, allowed: bool) -> None:
+def test_a_site_of_another_origin(database: Database, page: Page, site: str, allowed: bool) -> None:
     username, password = create_bot(database, "--all")
     origins = f"https://other.example,{site}" if allowed else "https://other.example"
     with Server(database, ALLOWED_ORIGINS=origins) as server:
@@ -136,7 +137,7 @@ ATTACKS = {
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "the same site"])
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_form_of_another_site(
-    database: Path, page: Page, site: str, host: str, allowed: bool
+    database: Database, page: Page, site: str, host: str, allowed: bool
 ) -> None:
     """A form of another site changes nothing with credentials that the browser keeps."""
     username, password = create_bot(database, "--all")

@@ -1,8 +1,8 @@
 """Whatever happens, the receiver's view of the teams ends up as the API's."""
 
-import shutil
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 
 import pytest
 import requests
@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from tests.support.databases import Database, NewDatabase
 from tests.support.receiver import Receiver
 from tests.support.server import Server, command
 from tests.system.test_delivery_server import Bot
@@ -21,12 +22,12 @@ DELIVER = ("callbacks", "deliver")
 class Community(RuleBasedStateMachine):
     """A server and a receiver, to both of which anything may happen."""
 
-    empty: Path
+    new_database: Callable[[], AbstractContextManager[Database]]
 
     @initialize()
     def start(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        database = Path(shutil.copy(self.empty, self.folder / "laurels.db"))
+        self.stack = ExitStack()
+        database = self.stack.enter_context(self.new_database())
         self.server = Server(database, CALLBACK_TIMEOUT="1s").__enter__()
         self.receiver = Receiver().__enter__()
         self.bot = Bot(self.server)
@@ -90,13 +91,14 @@ class Community(RuleBasedStateMachine):
         self.bot.http.close()
         self.receiver.stop()
         self.server.__exit__(None, None, None)
-        shutil.rmtree(self.folder)
+        self.stack.close()
 
 
 def test_the_receiver_ends_up_with_the_truth(
-    empty_database: Path, monkeypatch: pytest.MonkeyPatch
+    new_database: NewDatabase, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Community, "empty", empty_database, raising=False)
+    copy = partial(new_database, empty_database)
+    monkeypatch.setattr(Community, "new_database", copy, raising=False)
     run_state_machine_as_test(
         Community,
         settings=settings(

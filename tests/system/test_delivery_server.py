@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests.support.databases import Database
 from tests.support.receiver import SECRET, Receiver
 from tests.support.server import BIN, ROOT, Server, create_bot, environment
 
@@ -59,7 +59,7 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def deliver(database: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def deliver(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
     return subprocess.run(
         [BIN / "flask", "callbacks", "deliver", *arguments],

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Self
 
 import pytest
@@ -24,8 +23,9 @@ from config import Settings
 from database import db
 from permissions import APP_PERMISSIONS
 from tests.support.community import Community
+from tests.support.databases import Cluster, url_of
 from tests.support.receiver import HttpServer
-from tests.support.server import BIN, ROOT, Server, environment
+from tests.support.server import BIN, ROOT, Server, environment, flask
 from tests.system.test_documentation import blocks
 
 PLACES = re.compile(r"/(?=opt/laurels|var/lib/laurels|etc/|usr/local/)")
@@ -50,6 +50,8 @@ WEEK = 7 * 24 * 60 * 60
 
 class Host(Server):
     """A folder that stands for a host's `/`, with the little of systemd that the server needs."""
+
+    database: Path
 
     def __init__(self, root: Path) -> None:
         super().__init__(root / "var/lib/laurels/laurels.sqlite3")
@@ -328,39 +330,12 @@ def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_pa
     assert headers["X-Forwarded-Proto"] == "http"
 
 
-POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-
-
-@pytest.fixture
-def postgresql() -> Iterator[dict[str, str]]:
-    """Start a PostgreSQL of the test's own; return the environment that leads to it."""
-    if not POSTGRESQL:
-        pytest.skip("needs PostgreSQL")
-    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
-    folder = Path(mkdtemp())  # a socket's path must be short
-    if user:
-        shutil.chown(folder, user)
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(POSTGRESQL[-1] / program), "-D", str(folder / "data"), *arguments]
-        subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
-    run("initdb", "-U", "postgres", "--no-sync", "--auth=trust")
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
-    run("pg_ctl", "start", "--wait", "-l", str(folder / "log"), "-o", options)
-    yield {"PGHOST": str(folder), "PGUSER": "postgres"}
-    run("pg_ctl", "stop", "-m", "immediate")
-    shutil.rmtree(folder)
-
-
 def test_move_to_postgresql(
-    host: Host,
-    database: Path,
-    postgresql: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    host: Host, postgresql: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All rows are there, and ids that were given once are not given again."""
-    old = create_app(Settings(database_url=f"sqlite:///{shutil.copy(database, host.database)}"))
+    flask(host.database, "db", "upgrade")
+    old = create_app(Settings(database_url=url_of(host.database)))
     community = Community(old)
     team = community.team("Red")
     deleted = community.team("Blue")
@@ -369,9 +344,9 @@ def test_move_to_postgresql(
     assert old.test_client().delete(f"/team/{deleted}", auth=bot).status_code == 204
     host.run(UNTIL_START)
     create, copy, _ = SECTIONS["Move to PostgreSQL"]
-    host.run(create, **postgresql)
+    host.run(create, **postgresql.environment)
     host.run(copy.replace(START, ""), PGUSER="laurels")
-    monkeypatch.setenv("PGHOST", postgresql["PGHOST"])
+    monkeypatch.setenv("PGHOST", postgresql.environment["PGHOST"])
     monkeypatch.setenv("PGUSER", "laurels")
     new = create_app(Settings(database_url="postgresql+psycopg:///laurels"))
     for path in ("/account/5", "/teams/search", "/accounts/search?q=ann"):

@@ -46,6 +46,7 @@ def shell(script: str, server: Server, folder: Path, **settings: str) -> str:
     ).stdout
 
 
+@pytest.mark.sqlite
 def test_readme(server: Server, tmp_path: Path) -> None:
     printed = shell("\n".join(blocks(README, "sh")), server, tmp_path)
     bodies = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]

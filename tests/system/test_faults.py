@@ -13,6 +13,7 @@ from sqlalchemy import event
 from database import db, transaction
 from permissions import APP_PERMISSIONS
 from tests.support.community import Community, refusal
+from tests.support.databases import Database, connected
 from tests.support.description import Description
 
 
@@ -23,6 +24,7 @@ def with_pragma(app: Flask, pragma: str) -> None:
         event.listen(db.engine, "connect", lambda connection, _: connection.execute(pragma))
 
 
+@pytest.mark.sqlite
 def test_a_full_disk(make_app: Callable[..., Flask]) -> None:
     app = make_app()
     community = Community(app)
@@ -42,20 +44,19 @@ def test_a_full_disk(make_app: Callable[..., Flask]) -> None:
 
 
 def test_a_busy_database(
-    make_app: Callable[..., Flask], database: Path, monkeypatch: pytest.MonkeyPatch
+    make_app: Callable[..., Flask], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app()
     bot = Community(app).bot(APP_PERMISSIONS)
     monkeypatch.setattr("database.PATIENCE", 0.05)
-    other = sqlite3.connect(database, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
     client = app.test_client()
-    response = client.post("/teams/new", json={"name": "Red"}, auth=bot)
-    assert refusal(response) == 503
-    assert response.headers["Retry-After"] == "5"
-    assert client.get("/teams/search").status_code == 200  # readers do not wait
-    other.execute("ROLLBACK")
-    other.close()
+    sqlite = isinstance(database, Path)
+    with connected(database) as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_advisory_lock(1)")
+        response = client.post("/teams/new", json={"name": "Red"}, auth=bot)
+        assert refusal(response) == 503
+        assert response.headers["Retry-After"] == "5"
+        assert client.get("/teams/search").status_code == 200  # readers do not wait
     assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
 
 
@@ -71,6 +72,7 @@ def test_a_turn_that_does_not_come(
     assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("warm", [False, True], ids=["new connections", "old connections"])
 def test_a_broken_database(make_app: Callable[..., Flask], database: Path, warm: bool) -> None:
     app = make_app()
@@ -91,11 +93,11 @@ def test_a_broken_database(make_app: Callable[..., Flask], database: Path, warm:
     assert refusal(client.post("/teams/new", json={"name": "Red"}, auth=bot)) == 503
 
 
-def test_a_database_without_its_tables(make_app: Callable[..., Flask], database: Path) -> None:
+def test_a_database_without_its_tables(make_app: Callable[..., Flask], database: Database) -> None:
     app = make_app()
-    other = sqlite3.connect(database)
-    other.execute("DROP TABLE apps")
-    other.close()
+    with connected(database) as other:
+        for table in ("deliveries", "callbacks", "apps"):
+            other.exec_driver_sql(f"DROP TABLE {table}")
     assert refusal(app.test_client().get("/health")) == 503
 
 
@@ -123,15 +125,12 @@ def test_a_fault_of_our_own(
 
 @pytest.mark.usefixtures("_faults")
 def test_a_traceback_holds_no_secret(
-    make_app: Callable[..., Flask], database: Path, caplog: pytest.LogCaptureFixture
+    make_app: Callable[..., Flask], database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app()
     bot = Community(app).bot(APP_PERMISSIONS)
-    other = sqlite3.connect(database)
-    other.execute(
-        "CREATE TRIGGER t BEFORE INSERT ON callbacks BEGIN SELECT RAISE(ABORT, 'no'); END"
-    )
-    other.close()
+    with connected(database) as other:
+        other.exec_driver_sql("ALTER TABLE callbacks ADD COLUMN x INTEGER DEFAULT 0 CHECK (x > 0)")
     body = {"url": "http://x", "secret": "sesame"}
     response = app.test_client().put("/callback/team_create", json=body, auth=bot)
     assert refusal(response) == 500

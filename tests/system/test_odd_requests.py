@@ -7,17 +7,16 @@ tell that nothing of a body was taken for a request.
 
 import json
 import re
-import shutil
 import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 import requests
 
+from tests.support.databases import Database, NewDatabase
 from tests.support.server import Server, create_bot
 
 KIB = 1024
@@ -302,12 +301,13 @@ def parser(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(
-    parser: str, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(parser: str, new_database: NewDatabase, empty_database: Database) -> Iterator[Server]:
     """Return a server with this parser, for all these tests."""
-    database = Path(shutil.copy(empty_database, tmp_path_factory.mktemp(parser) / "laurels.db"))
-    with Server(database, GUNICORN_CMD_ARGS=f"--http-parser={parser}") as server:
+    arguments = f"--http-parser={parser}"
+    with (
+        new_database(empty_database) as database,
+        Server(database, GUNICORN_CMD_ARGS=arguments) as server,
+    ):
         yield server
 
 

@@ -1,7 +1,6 @@
 """The real server: many clients at once, and a power cut."""
 
 import socket
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from threading import Barrier, Event
 import pytest
 import requests
 
+from tests.support.databases import connected
 from tests.support.server import Server, create_bot
 
 THREADS = 8
@@ -115,15 +115,15 @@ def test_power_cut(server: Server, bot: Callable[[], requests.Session]) -> None:
                 break
             found |= {account["id"] for account in data}
     assert set(answered) <= found
-    connection = sqlite3.connect(server.database)
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
+    if isinstance(server.database, Path):
+        with connected(server.database) as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").all() == [("ok",)]
 
 
+@pytest.mark.sqlite
 def test_the_database_is_safe_and_open_to_readers(server: Server) -> None:
-    connection = sqlite3.connect(server.database)
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    connection.close()
+    with connected(server.database) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
 def test_clients_that_do_not_hang_up(server: Server) -> None:

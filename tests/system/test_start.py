@@ -1,6 +1,5 @@
 """Starting: configuration, and a database that is or is not up to date."""
 
-import sqlite3
 import subprocess
 from dataclasses import fields
 from datetime import datetime
@@ -8,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import requests
+from sqlalchemy import Connection, inspect
 
 from config import Settings
+from tests.support.databases import Database, connected
 from tests.support.server import BIN, ROOT, Server, environment
 
 
-def start(*command: str, database: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+def start(*command: str, database: Database, **settings: str) -> subprocess.CompletedProcess[str]:
     """Start something that is to stop by itself, soon."""
     return subprocess.run(
         [BIN / command[0], *command[1:]],
@@ -33,18 +34,28 @@ COMMAND = ("flask", "apps", "list")
 
 
 @pytest.mark.parametrize("command", [GUNICORN_WITH_FACTORY, FLASK_RUN, COMMAND])
-def test_a_database_that_is_not_up_to_date(tmp_path: Path, command: tuple[str, ...]) -> None:
-    stopped = start(*command, database=tmp_path / "new.db", PORT="18471")
+def test_a_database_that_is_not_up_to_date(
+    blank_database: Database, command: tuple[str, ...]
+) -> None:
+    stopped = start(*command, database=blank_database, PORT="18471")
     assert stopped.returncode == 1
     assert "not up to date. Run `flask db upgrade` first." in stopped.stderr
     assert "Traceback" not in stopped.stderr
 
 
 @pytest.mark.parametrize("command", [GUNICORN, COMMAND])
-def test_a_database_that_cannot_be_opened(tmp_path: Path, command: tuple[str, ...]) -> None:
-    stopped = start(*command, database=tmp_path / "no" / "folder.db", PORT="18471")
+def test_a_database_that_cannot_be_opened(
+    blank_database: Database, command: tuple[str, ...]
+) -> None:
+    if isinstance(blank_database, Path):
+        missing: Database = blank_database.with_name("no") / "folder.db"
+        reason = "unable to open database file"
+    else:
+        missing = blank_database.replace("/test", "/no")
+        reason = "does not exist"
+    stopped = start(*command, database=missing, PORT="18471")
     assert stopped.returncode == 1
-    assert "unable to open database file" in stopped.stderr
+    assert reason in stopped.stderr
     assert "Traceback" not in stopped.stderr
 
 
@@ -115,7 +126,7 @@ def _differs(name: str) -> bool:
 
 
 @pytest.mark.parametrize("command", [GUNICORN, COMMAND])
-def test_a_bad_setting_stops_the_start(empty_database: Path, command: tuple[str, ...]) -> None:
+def test_a_bad_setting_stops_the_start(empty_database: Database, command: tuple[str, ...]) -> None:
     stopped = start(*command, database=empty_database, PORT="http")
     assert stopped.returncode == 1
     expected = "Bad configuration: PORT needs a number from 1 to 65535.\n"
@@ -123,7 +134,7 @@ def test_a_bad_setting_stops_the_start(empty_database: Path, command: tuple[str,
     assert "Traceback" not in stopped.stderr
 
 
-def test_settings(database: Path) -> None:
+def test_settings(database: Database) -> None:
     with Server(
         database,
         SIGNUPS_OPEN="no",
@@ -142,11 +153,13 @@ def test_settings(database: Path) -> None:
             assert exposed == ("Retry-After, X-Request-ID" if allowed else None)
 
 
+@pytest.mark.sqlite
 def test_a_command_without_a_database_makes_none(tmp_path: Path) -> None:
     assert "not up to date" in start(*COMMAND, database=tmp_path / "new.db").stderr
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sqlite
 def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
     database = tmp_path / "laurels.db"
     database.write_bytes(b"not a database" * 1000)
@@ -158,67 +171,58 @@ def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
     assert "Traceback" not in stopped.stderr
 
 
-def test_upgrade_keeps_data_and_is_idempotent(tmp_path: Path) -> None:
-    database = tmp_path / "laurels.db"
-    assert start("flask", "db", "upgrade", "0001", database=database).returncode == 0
-    connection = sqlite3.connect(database)
-    connection.executescript("""
-        INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', x'00');
+def test_upgrade_keeps_data_and_is_idempotent(blank_database: Database) -> None:
+    assert start("flask", "db", "upgrade", "0001", database=blank_database).returncode == 0
+    old = """
+        INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', '00');
         INSERT INTO teams VALUES (1, '2026-01-01 00:00:00.000000', 'Red', 'red');
         INSERT INTO accounts
             VALUES (10, '0', NULL, 1, 32, '2026-01-31 07:05:03.123456', 'Ann', 'ann');
         INSERT INTO awards VALUES (1, 'First', 'http://x', 1);
         INSERT INTO awardees VALUES (10, 1);
         INSERT INTO sessions
-            VALUES (1, 10, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', x'00');
-    """)
-    columns = {
-        table: ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
-        for table in ("apps", "teams", "accounts", "awards", "awardees", "sessions")
-    }
-    before = data(connection, columns)
-    for rows in before.values():
-        rows[:] = [tuple(map(seconds, row)) for row in rows]
-    assert "not up to date" in start(*COMMAND, database=database).stderr
-    for _ in range(2):
-        assert start("flask", "db", "upgrade", database=database).returncode == 0
-        assert before == data(connection, columns)
-    assert connection.execute("SELECT member_count FROM teams").fetchall() == [(1,)]
-    connection.close()
-    assert "bot" in start(*COMMAND, database=database).stdout
+            VALUES (1, 10, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', '00')
+    """
+    with connected(blank_database) as connection:
+        for statement in old.split(";"):
+            connection.exec_driver_sql(statement)
+        columns = {
+            table: ", ".join(column["name"] for column in inspect(connection).get_columns(table))
+            for table in ("apps", "teams", "accounts", "awards", "awardees", "sessions")
+        }
+        before = data(connection, columns)
+        for rows in before.values():
+            rows[:] = [tuple(map(seconds, row)) for row in rows]
+        assert "not up to date" in start(*COMMAND, database=blank_database).stderr
+        for _ in range(2):
+            assert start("flask", "db", "upgrade", database=blank_database).returncode == 0
+            assert before == data(connection, columns)
+        assert connection.exec_driver_sql("SELECT member_count FROM teams").scalar() == 1
+    assert "bot" in start(*COMMAND, database=blank_database).stdout
 
 
 def seconds(value: object) -> object:
     """Return a time as it is stored since migration 0003; anything else as it is."""
-    if isinstance(value, str) and value.startswith("2026-"):
+    if str(value).startswith("2026-"):
         return datetime.fromisoformat(f"{value}+00:00").timestamp()
     return value
 
 
-def data(
-    connection: sqlite3.Connection, columns: dict[str, str]
-) -> dict[str, list[tuple[object, ...]]]:
+def data(connection: Connection, columns: dict[str, str]) -> dict[str, list[tuple[object, ...]]]:
     """Return what is in some columns of tables."""
     return {
-        table: connection.execute(f"SELECT {names} FROM {table}").fetchall()  # noqa: S608
+        table: [tuple(row) for row in connection.exec_driver_sql(f"SELECT {names} FROM {table}")]  # noqa: S608
         for table, names in columns.items()
     }
 
 
-def test_models_and_migrations_agree(empty_database: Path) -> None:
+def test_models_and_migrations_agree(empty_database: Database) -> None:
     checked = start("flask", "db", "check", database=empty_database)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_downgrade(tmp_path: Path) -> None:
-    database = tmp_path / "laurels.db"
-    start("flask", "db", "upgrade", database=database)
-    assert start("flask", "db", "downgrade", "base", database=database).returncode == 0
-    connection = sqlite3.connect(database)
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    connection.close()
-    assert tables <= {
-        "alembic_version",
-        "sqlite_sequence",
-        "sqlite_autoindex_alembic_version_1",
-    } | {"pk_alembic_version"}
+def test_downgrade(blank_database: Database) -> None:
+    start("flask", "db", "upgrade", database=blank_database)
+    assert start("flask", "db", "downgrade", "base", database=blank_database).returncode == 0
+    with connected(blank_database) as connection:
+        assert inspect(connection).get_table_names() == ["alembic_version"]

@@ -16,6 +16,7 @@ from flask import Flask
 
 from database import db, transaction
 from models import Account
+from tests.support.databases import Database
 from tests.support.server import BIN, ROOT, Server, environment
 from tests.system.test_deploy import PROXIES, proxy
 
@@ -31,23 +32,24 @@ THREADS = 32
 class Hasty(Server):
     """The server, whose kernel hands over a connection at once, as it does after a minute."""
 
-    def __init__(self, database: Path) -> None:
-        super().__init__(database)
-        configuration = database.with_name("gunicorn.conf.py")
+    def configure(self, configuration: Path) -> None:
         usual = (ROOT / "gunicorn.conf.py").read_text()
         configuration.write_text(f"from api import worker\nworker.DEFERRED = 0\n{usual}")
         self.arguments = ("--config", str(configuration))
 
 
 @pytest.fixture
-def start(database: Path) -> Iterator[Callable[..., Server]]:
+def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers, which may open as many files as usual; this process may open more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as servers:
 
         def make(kind: type[Server] = Server) -> Server:
             resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_FILES, hard))
-            server = servers.enter_context(kind(database))
+            server = kind(database)
+            if isinstance(server, Hasty):
+                server.configure(tmp_path / "gunicorn.conf.py")
+            servers.enter_context(server)
             resource.setrlimit(resource.RLIMIT_NOFILE, (TEST_FILES, hard))
             return server
 
@@ -184,6 +186,7 @@ def test_a_connection_is_kept(server: Server) -> None:
             assert connection.getresponse().read() == b'{"status":"ok"}\n'
 
 
+@pytest.mark.sqlite
 def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
     """It holds the secrets of callbacks, and others may be on the machine."""
     database = tmp_path / "laurels.sqlite3"
