@@ -26,7 +26,7 @@ from flask import Response
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from api.errors import Invalid, issue
+from api.errors import Invalid, Issues, issue
 from api.parsing import Parsed, parse
 from api.references import missing, target
 from authentication import authenticate, has_credentials, principal, unauthorized
@@ -94,7 +94,7 @@ class Endpoint:
         parsed = self._parse(path)
         result = None if parsed.issues else self.view(**self._arguments(parsed))
         if result is None:
-            raise Invalid(parsed.issues + self._missing(parsed))
+            raise Invalid(parsed.issues, self._missing(parsed))
         return result
 
     def _write(self, path: dict[str, str]) -> Any:
@@ -106,7 +106,7 @@ class Endpoint:
             raise unauthorized()
         told = self._ask_discord(parsed)
         if parsed.issues:
-            raise Invalid(parsed.issues + self._missing(parsed))
+            raise Invalid(parsed.issues, self._missing(parsed))
         with transaction(write=True):
             if judged:
                 self._admit()
@@ -129,7 +129,7 @@ class Endpoint:
     def _parse(self, path: dict[str, str]) -> Parsed:
         return parse(path, self.path_fields, self._query, self._body)
 
-    def _missing(self, parsed: Parsed) -> list[Any]:
+    def _missing(self, parsed: Parsed) -> Issues:
         return missing(parsed, self.path_fields, self._query, self._body)
 
     def _arguments(self, parsed: Parsed) -> dict[str, Any]:
