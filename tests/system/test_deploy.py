@@ -23,9 +23,9 @@ from app import create_app
 from config import Settings
 from database import db
 from permissions import APP_PERMISSIONS
-from tests.support.community import Community
+from tests.support.community import Community, refusal
 from tests.support.receiver import HttpServer
-from tests.support.server import BIN, ROOT, Server, environment
+from tests.support.server import BIN, ROOT, Server, environment, flask
 from tests.system.test_documentation import blocks
 
 PLACES = re.compile(r"/(?=opt/laurels|var/lib/laurels|etc/|usr/local/)")
@@ -382,3 +382,25 @@ def test_move_to_postgresql(
     for app in (old, new):
         with app.app_context():
             db.engine.dispose()
+
+
+def test_a_turn_that_does_not_come_on_postgresql(
+    database: Path, postgresql: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a writer of another process does not wait for ever, as on SQLite."""
+    url = "postgresql+psycopg:///postgres"
+    flask(database, "db", "upgrade", DATABASE_URL=url, **postgresql)
+    for name, value in postgresql.items():
+        monkeypatch.setenv(name, value)
+    app = create_app(Settings(database_url=url))
+    bot, client = Community(app).bot(APP_PERMISSIONS), app.test_client()
+    monkeypatch.setattr("database.PATIENCE", 0.05)
+    with app.app_context():
+        with db.engine.connect() as other:
+            other.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+            refused = client.post("/teams/new", json={"name": "Red"}, auth=bot)
+            assert refusal(refused) == 503
+            assert refused.headers["Retry-After"] == "5"
+            assert client.get("/teams/search").get_json()["results"] == 0  # readers do not wait
+        assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
+        db.engine.dispose()
