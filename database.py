@@ -26,6 +26,7 @@ SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",  # readers and a writer at the same time
     "PRAGMA foreign_keys=ON",
     "PRAGMA cache_size=-4000",  # KiB: counting 100,000 accounts reads an index of 3 MiB
+    "PRAGMA journal_size_limit=8388608",  # bytes: a long read lets the log grow, not for good
 )
 
 _WRITERS = Lock()

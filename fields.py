@@ -17,6 +17,10 @@ from models import MAX_ID, EventType
 from permissions import ALL_PERMISSIONS
 
 MAX_PER_PAGE = 1000
+MAX_ISSUES = 100
+"""So many issues of a request are listed."""
+LEFT_OUT = "left out"
+"""The key under which messages about a list have the number of those that are left out of them."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and surrogates, which are halves of characters."""
 UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -65,13 +69,23 @@ class Number(ma.fields.Integer):
         super().__init__(metadata=bounds | kwargs.pop("metadata", {}), **kwargs)
         self.least, self.most, self.digits = least, most, digits
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+    def read(self, value: Any) -> int | None:
+        """Return the number that a JSON value stands for, or None."""
         if self.digits and isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value):
             value = int(value)
-        if type(value) is not int or not self.least <= value <= self.most:
-            error = self.make_error("invalid", min=self.least, max=self.most)
-            raise ValidationError(error.messages, valid_data=[])  # keeps the place in a list
-        return value
+        if type(value) is int and self.least <= value <= self.most:
+            return value
+        return None
+
+    def refuse(self) -> ValidationError:
+        """Return the error for a value that stands for no number."""
+        return self.make_error("invalid", min=self.least, max=self.most)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        number = self.read(value)
+        if number is None:
+            raise self.refuse()
+        return number
 
 
 class Id(Number):
@@ -113,14 +127,25 @@ class PathReference(Reference):
 
 
 class ListOf(ma.fields.List[Any]):
-    """A JSON list."""
+    """A JSON list of ids.
+
+    However many of them are bad, their messages are few, and None stands in the place of each.
+    """
+
+    inner: Number
 
     default_error_messages = {"required": REQUIRED, "invalid": Message("This must be a list.")}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if isinstance(value, list):  # a null in a list is as invalid as anything else, in its place
-            value = [False if item is None else item for item in value]
-        return super()._deserialize(value, attr, data, **kwargs)
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        numbers = [self.inner.read(item) for item in value]
+        bad = [index for index, number in enumerate(numbers) if number is None]
+        if bad:
+            messages: dict[Any, Any] = dict.fromkeys(bad[:MAX_ISSUES], self.inner.refuse().messages)
+            messages[LEFT_OUT] = len(bad[MAX_ISSUES:])
+            raise ValidationError(messages, valid_data=numbers)
+        return numbers
 
 
 class Text(ma.fields.String):

@@ -27,7 +27,7 @@ from flask import Response
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from api.errors import Invalid, issue
+from api.errors import Invalid, Issues, issue
 from api.parsing import Parsed, parse
 from api.references import missing, target
 from authentication import authenticate, has_credentials, principal, unauthorized
@@ -102,8 +102,9 @@ class Endpoint:
         result = None if parsed.issues else self.view(**self._arguments(parsed))
         if result is not None:
             return result
-        if issues := parsed.issues + self._missing(parsed):
-            raise Invalid(issues)
+        absent = self._missing(parsed)
+        if parsed.issues or absent:
+            raise Invalid(parsed.issues, absent)
         raise unauthorized()  # whoever asked has been deleted since
 
     def _write(self, path: dict[str, str]) -> Any:
@@ -115,7 +116,7 @@ class Endpoint:
             raise unauthorized()
         told = self._ask_discord(parsed)
         if parsed.issues:
-            raise Invalid(parsed.issues + self._missing(parsed))
+            raise Invalid(parsed.issues, self._missing(parsed))
         with transaction(write=True):
             if judged:
                 self._admit()
@@ -138,7 +139,7 @@ class Endpoint:
     def _parse(self, path: dict[str, str]) -> Parsed:
         return parse(path, self.path_fields, self._query, self._body)
 
-    def _missing(self, parsed: Parsed) -> list[Any]:
+    def _missing(self, parsed: Parsed) -> Issues:
         return missing(parsed, self.path_fields, self._query, self._body)
 
     def _arguments(self, parsed: Parsed) -> dict[str, Any]:

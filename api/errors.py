@@ -1,7 +1,8 @@
 """The one shape of errors: `detail`, a list of issues for status 422, a sentence otherwise."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from flask import Flask, current_app
@@ -10,26 +11,38 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unprocessable
 from werkzeug.wrappers import Response
 
 from database import BusyError
-from fields import UNKNOWN_FIELD, Message
+from fields import MAX_ISSUES, UNKNOWN_FIELD, Message
 
 Issue = dict[str, Any]
 
-MAX_ISSUES = 100
 BUSY = "The database is busy. Try again."
 UNUSABLE = {"SQLITE_CORRUPT", "SQLITE_NOTADB", "UndefinedTable", "UndefinedColumn"}
 DISK_FULL = "The server's disk is full, so nothing was changed. Tell its host."
 
 
+class Issues(list[Issue]):
+    """What is wrong with a request: its first issues, and how many are left out."""
+
+    left_out = 0
+
+    def add(self, issues: Iterable[Issue], count: int) -> None:
+        """Add the first of some issues, of which there are so many."""
+        before = len(self)
+        self.extend(islice(issues, MAX_ISSUES))
+        self.left_out += count - (len(self) - before)
+
+
 class Invalid(UnprocessableEntity):
     """A request with something wrong in it: all of it, as a list of issues."""
 
-    def __init__(self, issues: list[Issue]) -> None:
+    def __init__(self, *found: Issues) -> None:
         super().__init__()
-        self.issues = issues
-        if len(issues) > MAX_ISSUES:
-            left_out = len(issues) - MAX_ISSUES + 1
-            more = Message(f"There are {left_out} more issues.", "too_many")
-            self.issues = [*issues[: MAX_ISSUES - 1], issue(issues[MAX_ISSUES]["loc"][:1], more)]
+        self.issues = list(chain(*found))
+        count = len(self.issues) + sum(issues.left_out for issues in found)
+        if count > MAX_ISSUES:
+            *listed, last = self.issues[:MAX_ISSUES]
+            more = Message(f"There are {count - len(listed)} more issues.", "too_many")
+            self.issues = [*listed, issue(last["loc"][:1], more)]
 
 
 class InsufficientStorage(HTTPException):
@@ -48,11 +61,19 @@ def issues_of(loc: list[str], messages: Any) -> Iterator[Issue]:
     """Return marshmallow's nested messages as one list of issues."""
     if isinstance(messages, dict):
         for key, nested in messages.items():
-            whole = key == "_schema" and nested != [UNKNOWN_FIELD]
-            yield from issues_of(loc if whole else [*loc, str(key)], nested)
+            if not isinstance(nested, int):
+                whole = key == "_schema" and nested != [UNKNOWN_FIELD]
+                yield from issues_of(loc if whole else [*loc, str(key)], nested)
     else:
         for message in messages:
             yield issue(loc, message)
+
+
+def count_of(messages: Any) -> int:
+    """Return how many issues marshmallow's nested messages are, with those left out."""
+    if isinstance(messages, dict):
+        return sum(map(count_of, messages.values()))
+    return messages if isinstance(messages, int) else len(messages)
 
 
 def init_app(app: Flask) -> None:

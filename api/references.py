@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import marshmallow as ma
 from sqlalchemy import bindparam, literal_column, select, union_all
 
-from api.errors import Issue, issue
+from api.errors import Issues, issue
 from api.parsing import Fields, Parsed, Values
 from database import Statement
 from fields import ListOf, Reference, not_found
@@ -30,25 +30,24 @@ _EXISTING = Statement(
 
 def missing(
     parsed: Parsed, path: Fields, query: ma.Schema | None, body: ma.Schema | None
-) -> list[Issue]:
+) -> Issues:
     """Return an issue for each id that names nothing."""
     named = [
         *_named("path", path, parsed.path),
         *_named("query", query.load_fields if query else {}, parsed.query),
         *_named("body", body.load_fields if body else {}, parsed.body),
     ]
+    issues = Issues()
     if not named:
-        return []
+        return issues
     wanted: dict[str, set[int]] = {model.__name__: set() for model in _MODELS}
     for _, model, key in named:
         wanted[model].add(key)
     ids = {model: json.dumps(list(keys)) for model, keys in wanted.items()}
     existing = {(row.model, row.id) for row in _EXISTING.all(**ids)}
-    return [
-        issue(loc, not_found(model.lower()))
-        for loc, model, key in named
-        if (model, key) not in existing
-    ]
+    absent = [(loc, model) for loc, model, key in named if (model, key) not in existing]
+    issues.add((issue(loc, not_found(model.lower())) for loc, model in absent), len(absent))
+    return issues
 
 
 def target(path: Values) -> Target:

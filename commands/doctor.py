@@ -5,6 +5,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from commands.checks import OK, PROBLEM, WARNING, check_apps, check_configuration, check_database
+from commands.groups import writing
 from config import VERSION, settings
 from database import db
 
@@ -20,8 +21,9 @@ def doctor(context: click.Context) -> None:
     Changes nothing, and can be run while the server runs.
     """
     findings = [*check_configuration(settings()), *check_database()]
-    for level, text in findings:
-        click.echo(f"{click.style(f'{level:8}', fg=COLOURS[level])} {text}")
+    with writing():
+        for level, text in findings:
+            click.echo(f"{click.style(f'{level:8}', fg=COLOURS[level])} {text}")
     context.exit(int(any(level == PROBLEM for level, _ in findings)))
 
 

@@ -4,13 +4,16 @@ import csv
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import Any, TextIO
+from shutil import copyfileobj
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import IO, Any
 
 import click
 from flask.cli import with_appcontext
 from sqlalchemy import Select, String, cast, func, select
 
 from commands.checks import exit_on_errors, require_current_schema
+from commands.groups import writing
 from database import connection, transaction
 from models import Account, Award, Awardee, Team, utc
 from permissions import Permission
@@ -49,6 +52,8 @@ TABLES: dict[str, Select[*tuple[Any, ...]]] = {
 """What can be written, and its columns; ids as text."""
 
 ROWS_AT_ONCE = 500
+IN_MEMORY = 2**20
+"""A table with more characters than this is in a file before it is written."""
 
 
 @click.command("export")
@@ -58,27 +63,31 @@ def export(what: str) -> None:
     """Write all accounts, teams or awards as CSV in UTF-8, as they are at one moment.
 
     An award has a row for each account that has it. Text, such as ids, is in quotes; times are UTC;
-    text that a spreadsheet could take for a formula has an apostrophe before it.
+    text that a spreadsheet could take for a formula has an apostrophe before it. The database is
+    left before anything is written, so a reader that pauses holds up nobody.
     """
     require_current_schema()
     try:
-        with (
-            open(  # in UTF-8, whatever the terminal has
-                sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False
-            ) as stream,
-            exit_on_errors(),
-            transaction(write=False),
-        ):
-            write(what, stream)
+        with SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8", newline="") as table:
+            with exit_on_errors(), transaction(write=False):
+                write(what, table)
+            table.seek(0)
+            with (
+                writing(),
+                open(  # in UTF-8, whatever the terminal has
+                    sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False
+                ) as stream,
+            ):
+                copyfileobj(table, stream)
     except BrokenPipeError:
         raise  # click ends the program quietly
     except OSError as error:
         raise click.ClickException(
-            f"The table is not complete: {error.strerror}. Write it to another place."
+            f"{gettempdir()} cannot hold the table: {error.strerror}. Set TMPDIR to another folder."
         ) from None
 
 
-def write(what: str, stream: TextIO) -> None:
+def write(what: str, stream: IO[str]) -> None:
     """Write a table with its headings, holding only a part of it at a time."""
     statement = TABLES[what]
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC)

@@ -1,6 +1,10 @@
 """What all command groups share."""
 
-from collections.abc import Callable
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -24,12 +28,31 @@ class Commands(AppGroup):
                 with exit_on_errors(), transaction(write=True):
                     text = function(*values, **options)
                 if text:
-                    click.echo(text)
+                    with writing():
+                        click.echo(text)
 
             command: click.Command = self.command(name)(run)
             return command
 
         return decorator
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """End the program, with one line, if standard output does not take all that the block writes.
+
+    If nobody reads any more, click ends it without a line.
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # noqa: TRY301 - as when it breaks
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(
+            f"The output is not complete: {error.strerror}. Write it to another place."
+        ) from None
 
 
 def table(*rows: tuple[object, ...]) -> str:

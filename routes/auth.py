@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from werkzeug.exceptions import Forbidden
 
 import queries
 from api.endpoints import Blueprint
 from authentication import principal
+from callbacks.events import FORGET_AT_ONCE
 from config import settings
 from database import Statement
 from integrations.discord import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, DiscordUser
@@ -29,6 +30,15 @@ _START = Statement(
     insert(Session)
     .values(account_id=bindparam("account"), created_at=bindparam("created"), **_TIMES)
     .returning(SESSION)
+)
+_FORGET = Statement(
+    delete(Session).where(
+        Session.id.in_(
+            select(Session.id)
+            .where(Session.expires_at <= bindparam("moment"))
+            .limit(FORGET_AT_ONCE)
+        )
+    )
 )
 _RENEW = Statement(
     update(Session).where(Session.id == bindparam("id")).values(**_TIMES).returning(SESSION)
@@ -104,6 +114,8 @@ def _app(caller: Principal) -> dict[str, Any]:
 
 
 def _start_session(account: int) -> JSON | None:
+    """Start a session, and forget some that have expired."""
+    _FORGET.run(moment=now())
     started: JSON = _START.value(account=account, created=now(), **_credentials(new_token()))
     return started
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import insert
 
-from database import db
-from models import now
+from callbacks.events import FORGET_AT_ONCE
+from database import connection, db, transaction
+from models import Session, now
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS, Permission
 from tests.support.community import As, Community, answer, issues, refusal
 
@@ -122,6 +124,20 @@ def test_sessions_expire(make_app: Callable[..., Flask]) -> None:
     assert renewed["username"] == nearly[0]
     assert refusal(client.get("/auth/me", auth=nearly)) == 401
     assert client.get("/auth/me", auth=(nearly[0], renewed["password"])).status_code == 200
+
+
+def test_expired_sessions_are_forgotten(community: Community, as_: As) -> None:
+    """Where a session is started, and only so many at once that it does not take long."""
+    community.account(10)
+    bot = as_(community.bot(Permission.AUTHENTICATE_USERS))
+    expired = {"account_id": 10, "token_digest": b"", "expires_at": now() - 1}
+    with community.app.app_context(), transaction(write=True):
+        connection().execute(insert(Session), [expired] * (FORGET_AT_ONCE + 5))
+    left = []
+    for _ in range(2):
+        assert bot("POST", "/auth/create_session", {"account": 10}).status_code == 201
+        left.append(len(community.dump()["sessions"]))
+    assert left == [6, 2]
 
 
 def test_reset_an_apps_token(community: Community, as_: As) -> None:

@@ -1,17 +1,21 @@
 """The command line."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from models import now
+from database import db, transaction
+from models import Session, now
 from permissions import ACCOUNT_PERMISSIONS
 from tests.support.community import Community, refusal
 
 Run = Callable[..., Result]
+MORNING = datetime(2026, 1, 31, 7, 5, 3, tzinfo=UTC).timestamp()
+EVENING = datetime(2100, 1, 31, 19, 5, 3, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
@@ -120,6 +124,40 @@ def test_prune(run: Run, community: Community, client: FlaskClient) -> None:
     assert done(run("sessions", "prune")) == "Deleted 2 expired sessions.\n"
     assert client.get("/auth/me", auth=live).status_code == 200
     assert len(community.dump()["sessions"]) == 1
+
+
+def test_list_sessions(run: Run, community: Community) -> None:
+    """Those that somebody can still use, without their tokens."""
+    community.account(20, name="Ann B", created_at=MORNING)
+    community.account(10, name="Bob")
+    with community.app.app_context(), transaction(write=True):
+        db.session.add_all(
+            Session(account_id=account, token_digest=b"", created_at=MORNING, expires_at=until)
+            for account, until in ((20, EVENING), (10, EVENING), (20, now() - 1))
+        )
+    heading = "ID  ACCOUNT  NAME   CREATED           EXPIRES\n"
+    ann = "1   20       Ann B  2026-01-31 07:05  2100-01-31 19:05\n"
+    bob = "2   10       Bob    2026-01-31 07:05  2100-01-31 19:05\n"
+    assert done(run("sessions", "list")) == heading + ann + bob
+    assert done(run("sessions", "list", "--account", "20")) == heading + ann
+    assert len(done(run("sessions", "list", "--account", "30")).splitlines()) == 1
+    failed(run("sessions", "list", "--account", "x"), 2)
+
+
+def test_revoke_sessions(run: Run, community: Community, client: FlaskClient) -> None:
+    """All of an account's own: also one that its thief reset."""
+    stolen, other = community.user(10), community.user(20)
+    community.session(10)
+    renewed = client.post("/auth/reset_token", auth=stolen).get_json()
+    thief = (renewed["username"], renewed["password"])
+    assert client.get("/auth/me", auth=thief).status_code == 200
+    assert done(run("sessions", "revoke", "10")) == "Revoked 2 sessions of user 10.\n"
+    assert refusal(client.get("/auth/me", auth=thief)) == 401
+    assert refusal(client.post("/auth/reset_token", auth=thief)) == 401
+    assert client.get("/auth/me", auth=other).status_code == 200
+    assert done(run("sessions", "revoke", "10")) == "Revoked 0 sessions of user 10.\n"
+    assert failed(run("sessions", "revoke", "30")) == "Error: There is no account with the id 30.\n"
+    failed(run("sessions", "revoke", "x"), 2)
 
 
 def test_a_limit_that_is_too_large(run: Run) -> None:

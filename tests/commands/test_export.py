@@ -2,11 +2,15 @@
 
 import csv
 import os
+import sqlite3
 import subprocess
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 from flask import Flask
@@ -20,6 +24,7 @@ from tests.support.community import Community
 from tests.support.databases import Database
 from tests.support.server import BIN, ROOT, environment
 
+MOST = 8 * 2**20
 MORNING = datetime(2026, 1, 31, 7, 5, 3, 999999, UTC).timestamp()
 
 ACCOUNTS = (
@@ -59,6 +64,14 @@ def fill(community: Community) -> None:
     community.award(title="Second")
 
 
+def add_accounts(app: Flask, ids: Iterable[int]) -> None:
+    """Add accounts with long names."""
+    name = "x" * 200
+    rows = [{"id": key, "name": name, "search_name": name, "discriminator": "0"} for key in ids]
+    with app.app_context(), transaction(write=True):
+        connection().execute(insert(Account), rows)
+
+
 def written(app: Flask, what: str) -> str:
     """Export a table into a text."""
     stream = StringIO(newline="")
@@ -78,12 +91,20 @@ def test_whole_tables(community: Community, what: str, expected: str) -> None:
 def test_the_command(make_app: Callable[..., Flask], database: Database) -> None:
     """It writes UTF-8 whatever the locale is, and ends with one line, or none, if it cannot."""
     fill(Community(make_app()))
-    full = "Error: The table is not complete: No space left on device. Write it to another place.\n"
+    incomplete = "Error: The output is not complete: {}. Write it to another place.\n"
     command = f"{BIN}/flask export accounts"
     scripts = {
         command: (0, ACCOUNTS, ""),
         f"{{ {command} || echo $? >&2; }} | true": (0, "", "1\n"),
-        f"{command} > /dev/full": (1, "", full),
+        f"{command} > /dev/full": (1, "", incomplete.format("No space left on device")),
+        f"{command} >&-": (1, "", incomplete.format("Bad file descriptor")),
+        f"{BIN}/flask doctor > /dev/full": (1, "", incomplete.format("No space left on device")),
+        f"{BIN}/flask doctor >&-": (1, "", incomplete.format("Bad file descriptor")),
+        f"{BIN}/flask apps list > /dev/full": (
+            1,
+            "",
+            incomplete.format("No space left on device"),
+        ),
     }
     running = [
         subprocess.Popen(
@@ -99,6 +120,52 @@ def test_the_command(make_app: Callable[..., Flask], database: Database) -> None
         printed, complaints = process.communicate()
         assert (printed.decode(), complaints.decode()) == (output, errors)
         assert process.returncode == status
+
+
+def test_no_room_for_the_table(community: Community, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch, suppress(OSError):
+        patch.setattr("commands.export.SpooledTemporaryFile", lambda *_, **__: full)
+        result = community.app.test_cli_runner().invoke(args=["export", "teams"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {gettempdir()} cannot hold the table: No space left on device. Set TMPDIR to "
+        "another folder.\n"
+    )
+
+
+def test_nobody_reads(make_app: Callable[..., Flask], database: Path) -> None:
+    """A paused export keeps no transaction open, so the write-ahead log can start anew."""
+    app = make_app()
+    add_accounts(app, range(1, 1000))
+    with subprocess.Popen(
+        [BIN / "flask", "export", "accounts"],
+        cwd=ROOT,
+        env=environment(database),
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.read(1) == b'"'
+        with closing(sqlite3.connect(database, timeout=0)) as connection:
+            connection.execute("DELETE FROM accounts WHERE id = 1")
+            connection.commit()
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert (busy, process.poll()) == (0, None)
+        process.stdout.close()
+
+
+def test_the_write_ahead_log_shrinks(make_app: Callable[..., Flask], database: Path) -> None:
+    """After a reader that kept it from starting anew."""
+    app, log = make_app(), Path(f"{database}-wal")
+    with closing(sqlite3.connect(database)) as reader:
+        add_accounts(app, [1])
+        reader.execute("BEGIN").execute("SELECT count(*) FROM accounts").fetchone()
+        add_accounts(app, range(2, 25_000))
+        grown = log.stat().st_size
+        reader.rollback()
+        reader.execute("PRAGMA wal_checkpoint")
+    add_accounts(app, [25_000])
+    assert grown > 2 * MOST
+    assert log.stat().st_size <= MOST
 
 
 @pytest.mark.parametrize(
@@ -136,13 +203,7 @@ def test_no_cell_is_a_formula(community: Community, name: str, cell: str) -> Non
 
 def test_memory_does_not_grow(community: Community) -> None:
     def peak(first: int, count: int) -> int:
-        rows = [
-            {"id": key, "name": "x" * 200, "search_name": "x", "discriminator": "0"}
-            for key in range(first, first + count)
-        ]
-        with community.app.app_context(), transaction(write=True):
-            connection().execute(insert(Account), rows)
-        del rows
+        add_accounts(community.app, range(first, first + count))
         with open(os.devnull, "w") as stream:  # noqa: PTH123 - no path
             tracemalloc.start()
             with community.app.app_context(), transaction(write=False):

@@ -1,11 +1,14 @@
-"""What strangers can do to the real server by being slow or silent."""
+"""What strangers can do to the real server by being slow, silent or large."""
 
+import json
+import re
 import resource
 import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,8 +17,11 @@ import pytest
 import requests
 from flask import Flask
 
+from api.parsing import MAX_BODY
 from database import db, transaction
 from models import Account
+from permissions import Permission
+from tests.support.community import Community
 from tests.support.databases import Database
 from tests.support.server import BIN, ROOT, Server, environment
 from tests.system.test_deploy import PROXIES, proxy
@@ -204,3 +210,84 @@ def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert modes == dict.fromkeys(
         ["laurels.sqlite3", "laurels.sqlite3-shm", "laurels.sqlite3-wal"], 0o600
     )
+
+
+class Memory:
+    """The memory of a server's worker."""
+
+    def __init__(self, server: Server) -> None:
+        pid = server.process.pid
+        (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.folder = Path("/proc", worker)
+        (self.folder / "clear_refs").write_text("5")  # forgets the peak
+        self.before = self._peak()
+
+    def _peak(self) -> float:
+        status = (self.folder / "status").read_text()
+        (kibibytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(kibibytes) / 1024
+
+    def growth(self) -> float:
+        """Return by how many MiB it grew at most."""
+        return self._peak() - self.before
+
+
+def award_for(accounts: Iterable[str]) -> str:
+    """Return the body of a new award for many."""
+    ids = ",".join(accounts)
+    return f'{{"title":"T","image_url":"http://x","team":1,"accounts":[{ids}]}}'
+
+
+MANY = 90_000
+BAD = "/awards/new", award_for(["0"] * MANY), MANY
+ABSENT = "/awards/new", award_for(map(str, range(10**6, 10**6 + MANY))), MANY
+UNKNOWN = "/auth/discord", "{" + ",".join(f'"{key}":0' for key in range(MANY)) + "}", MANY + 1
+NESTED = "/auth/discord", json.dumps({"token": [[]] * MANY * 2}), 1
+
+
+@pytest.mark.parametrize(
+    ("permissions", "count", "request_", "status"),
+    [
+        (None, 8, BAD, 401),
+        (Permission(0), 8, BAD, 403),
+        (Permission.MANAGE_AWARDS, 8, BAD, 422),
+        (Permission.MANAGE_AWARDS, 2, ABSENT, 422),
+        (None, 16, UNKNOWN, 422),
+        (None, 16, NESTED, 422),
+    ],
+    ids=["nobody", "may not", "bad ids", "ids of nobody", "unknown fields", "nested"],
+)
+def test_large_bodies(
+    server: Server,
+    make_app: Callable[..., Flask],
+    *,
+    permissions: Permission | None,
+    count: int,
+    request_: tuple[str, str, int],
+    status: int,
+) -> None:
+    """Many at once take little more memory than one, and hold up nobody for long."""
+    path, body, issues = request_
+    body = body.ljust(MAX_BODY)
+    community = Community(make_app())
+    community.team()
+    auth = None if permissions is None else community.user(1, permissions)
+
+    def send(_: int) -> requests.Response:
+        return requests.post(server.url + path, body, auth=auth, timeout=60)
+
+    memory = Memory(server)
+    begun_at = time.monotonic()
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(send, range(count)))
+    seconds = time.monotonic() - begun_at
+    growth = memory.growth()
+    assert [answer.status_code for answer in answers] == [status] * count
+    for answer in answers:
+        if status == 422 and issues > 1:
+            *listed, last = answer.json()["detail"]
+            message = f"There are {issues - 99} more issues."
+            assert last == {"loc": ["body"], "msg": message, "type": "too_many"}
+            assert len(listed) == 99
+    assert seconds < 2
+    assert growth < 75
