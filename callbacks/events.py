@@ -58,12 +58,11 @@ FREE_NEXT = Statement(
             Delivery.callback_id == bindparam("of_callback"),
             Delivery.subject == bindparam("of_subject"),
         )
-        .scalar_subquery(),
-        Delivery.due_at.is_(None),
+        .scalar_subquery()
     )
     .values(due_at=0)
 )
-"""Make the first delivery of a callback about something due that was behind another one."""
+"""Make the first delivery of a callback about an account or team due: none is before it."""
 
 _LISTENED_TO = exists().where(Callback.event == bindparam("type", type_=Text))
 _LOGGED = {

@@ -319,8 +319,26 @@ def test_a_slow_receiver_does_not_hold_up_a_quick_one(world: World) -> None:
     assert [key for key, _ in world.heard()] == list(range(10, 10 + len(world.heard())))
 
 
-def test_who_was_told_longest_ago_has_the_next_turn(world: World) -> None:
+def test_receivers_take_turns_a_delivery_each(world: World) -> None:
+    with Receiver() as second:
+        world.tell_too(second)
+        told: list[str] = []
+        world.receiver.mode = second.mode = 500
+        for key in (10, 11, 12):
+            world.account(key)
+            world.move(key)
+        world.receiver.mode = second.mode = 200
+        world.receiver.before_answer = lambda _: told.append("first")
+        second.before_answer = lambda _: told.append("second")
+        assert world.command("deliver", "--all") == (0, "")
+        assert told == ["first", "second"] * 3
+
+
+def test_who_was_told_longest_ago_has_the_next_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where each of several receivers takes all the time there is for a write."""
+    monkeypatch.setattr("callbacks.delivery.LAST_START", 0.4)
     keys = range(10, 16)
     for key in keys:
         world.account(key)
@@ -329,7 +347,7 @@ def test_who_was_told_longest_ago_has_the_next_turn(world: World) -> None:
         world.tell_too(second)
         world.tell_too(third)
         for receiver in receivers:
-            receiver.before_answer = lambda _: time.sleep(TIMEOUT * 0.8)
+            receiver.before_answer = lambda _: time.sleep(TIMEOUT / 2)
         for key in keys:
             world.move(key)
         assert [len(receiver.taken) for receiver in receivers] == [2, 2, 2]
@@ -490,7 +508,8 @@ def test_a_result_that_cannot_be_stored(world: World, database: Path) -> None:
     assert world.waiting() == 0
 
 
-def test_a_result_that_comes_too_late(world: World) -> None:
+@pytest.mark.parametrize("late", [200, "hang"])
+def test_a_result_that_comes_too_late(world: World, late: int | str) -> None:
     """It takes nothing back that was stored since by who had the lease then."""
     red, blue = world.teams
     world.account(10)
@@ -504,12 +523,15 @@ def test_a_result_that_comes_too_late(world: World) -> None:
         world.receiver.before_answer = lambda _: None
         world.set(Callback, lease=None)
         assert world.command("deliver")[0] == 1
+        world.receiver.mode = late
 
     world.receiver.before_answer = overtake
     assert world.command("deliver", "--all")[0] == 1
-    assert world.heard() == [(10, red), (10, red)]
+    assert world.heard() == [(10, red)] * (2 if late == 200 else 1)
     assert len(world.receiver.attempts) == 4  # the refused one pauses
-    assert "answered with status 500" in world.command("list")[1]
+    listed = world.command("list")[1]
+    assert "answered with status 500" in listed
+    assert "no answer" not in listed
 
 
 def test_the_secret_is_nowhere_in_logs(world: World, caplog: pytest.LogCaptureFixture) -> None:
