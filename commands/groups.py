@@ -50,6 +50,7 @@ def writing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        sys.stdout = None  # its buffer would be tried again at the end
         raise click.ClickException(
             f"The output is not complete: {error.strerror}. Write it to another place."
         ) from None
