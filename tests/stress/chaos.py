@@ -100,6 +100,7 @@ class Receiver(HttpServer):
             for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
                 request.wfile.write(bytes([byte]))
                 self.recovered.wait(TIMEOUT / 10)
+            attempt.accepted = True  # it recovered in time, or nobody waits any more
         elif mode not in {"hang", "hang up"}:
             attempt.accepted = True
             request.send_response(204)

@@ -304,7 +304,7 @@ HEADERS = (
 PLACES = (
     "/", "/docs", "/docs/", "/openapi.json", "/pages/docs.js", "/pages/..%2F..%2Fapp.py", "/pages/",
     "/pages/swagger-ui/swagger-ui.css", "/pages/%2Fetc%2Fpasswd", "/pages/%00", "/members/1",
-    "/members/x", "/teams", "/teams/1", "/teams/%00", "/awards/1", "/search?q=%00", "/numbers", "*",
+    "/members/x", "/teams", "/teams/1", "/teams/%00", "/awards/1", "/search?q=%00", "/numbers",
 )  # fmt: skip
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FROB")
 
