@@ -54,6 +54,14 @@ test-postgres: .venv/dev .venv/client ## Run all tests on a PostgreSQL of their 
 format: .venv/dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
+.PHONY: fuzz
+fuzz: .venv/dev ## Ask the server all kinds of things: make fuzz OPTIONS="--requests 20000 --seed 1"
+	$(BIN)/python -m tests.stress.fuzz $(OPTIONS)
+
+.PHONY: chaos
+chaos: .venv/dev ## Let faults happen, and compare: make chaos OPTIONS="--runs 50 --seed 1"
+	$(BIN)/python -m tests.stress.chaos $(OPTIONS)
+
 .PHONY: bench
 bench: .venv/dev ## Measure the server beside bare floors: make bench OPTIONS="--table 2"
 	$(BIN)/python -m benchmarks $(OPTIONS)

@@ -1,0 +1,27 @@
+"""Long random runs against the real server: `make fuzz` and `make chaos`."""
+
+import argparse
+import sys
+from collections import Counter
+from secrets import randbelow
+
+SHOWN = 20
+"""How many faults are shown in full."""
+
+
+def options(description: str, what: str, count: int) -> argparse.Namespace:
+    """Return how many to make and from which seed, as the command line says; print the seed."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(f"--{what}", type=int, default=count, dest="count")
+    parser.add_argument("--seed", type=int, default=randbelow(10**6))
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    return given
+
+
+def report(figures: str, faults: list[str]) -> None:
+    """Print what was seen; exit with status 1 if something broke."""
+    print(figures)
+    for fault, times in list(Counter(faults).items())[:SHOWN]:
+        print(f"BROKEN ({times} times): {fault}")
+    sys.exit(bool(faults))
