@@ -493,6 +493,7 @@ def _lock(other: sqlite3.Connection) -> None:
     other.execute("BEGIN IMMEDIATE")
 
 
+@pytest.mark.sqlite
 def test_a_result_that_cannot_be_stored(world: World, database: Path) -> None:
     """The write is answered within its bound, and the lease holds nobody up afterwards."""
     world.account(10), world.account(11)

@@ -133,6 +133,7 @@ def test_no_room_for_the_table(community: Community, monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.sqlite
 def test_nobody_reads(make_app: Callable[..., Flask], database: Path) -> None:
     """A paused export keeps no transaction open, so the write-ahead log can start anew."""
     app = make_app()
@@ -153,6 +154,7 @@ def test_nobody_reads(make_app: Callable[..., Flask], database: Path) -> None:
         process.stdout.close()
 
 
+@pytest.mark.sqlite
 def test_the_write_ahead_log_shrinks(make_app: Callable[..., Flask], database: Path) -> None:
     """After a reader that kept it from starting anew."""
     app, log = make_app(), Path(f"{database}-wal")
