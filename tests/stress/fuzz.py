@@ -477,7 +477,7 @@ def main() -> None:
                 asked += 1
         if server.process.poll() is not None:
             fuzz.faults.append("the server ended")
-        if "Traceback" in database.with_suffix(".log").read_text():
+        if "Traceback" in Path(server.log.name).read_text():
             fuzz.faults.append("a traceback in the log")
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(fuzz.statuses.items()))
     report(f"{asked} requests, slowest {fuzz.slowest:.2f} s: {statuses}", fuzz.faults)
