@@ -13,10 +13,11 @@ import marshmallow as ma
 from marshmallow import ValidationError, validate
 
 from database import Base
-from models import MAX_ID, EventType
+from models import MAX_ID, EventType, LogType
 from permissions import ALL_PERMISSIONS
 
 MAX_PER_PAGE = 1000
+MAX_POINTS = 1000
 MAX_ISSUES = 100
 """So many issues of a request are listed."""
 LEFT_OUT = "left out"
@@ -273,6 +274,15 @@ class EventName(ma.fields.Enum[EventType]):
 
     def __init__(self) -> None:
         super().__init__(EventType, by_value=True)
+
+
+class LoggedType(Text):
+    """A type of event, of those that only the log has, too."""
+
+    def __init__(self) -> None:
+        types = [*EventType, *LogType]
+        unknown = Message(f"There is no such type of event. There are: {', '.join(types)}.")
+        super().__init__(validate=validate.OneOf(types, error=unknown))
 
 
 class Timestamp(ma.fields.Float):

@@ -7,7 +7,7 @@ import time
 import unicodedata
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from sqlalchemy import (
     BigInteger,
@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from database import Base
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS, Permission
@@ -87,11 +87,6 @@ class Searchable:
         self.search_name = fold(name)
         return name
 
-    @declared_attr.directive
-    @classmethod
-    def __table_args__(cls) -> tuple[Index | CheckConstraint | dict[str, bool], ...]:
-        return (Index(None, "search_name", "id"), {"sqlite_autoincrement": True})
-
 
 class Credential:
     """A secret token, of which only the SHA-256 digest is kept."""
@@ -108,55 +103,71 @@ class Credential:
 class Team(Searchable, Base):
     """A team.
 
-    `member_count` is kept by triggers of the database (see migration 0003): counting the members of
-    a large team would be most of the time of a read.
+    `member_count`, and `points` and `award_count` of its awards, are kept by triggers of the
+    database (see migrations 0003 and 0004): counting them would be most of the time of a read.
     """
 
     __tablename__ = "teams"
+    __table_args__ = (
+        Index(None, "search_name", "id"),
+        Index(None, "points", "search_name", "id"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[Key]
     created_at: Mapped[Created]
     member_count: Mapped[int] = mapped_column(server_default="0")
+    points: Mapped[int] = mapped_column(server_default="0")
+    award_count: Mapped[int] = mapped_column(server_default="0")
 
 
 class Account(Searchable, Base):
     """A member of the community; the id is that of their Discord account."""
 
     __tablename__ = "accounts"
+    __table_args__ = (
+        Index(None, "search_name", "id"),
+        Index(None, "team_id", "search_name", "id"),
+        _only(ACCOUNT_PERMISSIONS),
+    )
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
     discriminator: Mapped[str] = mapped_column(String(4))
     avatar_url: Mapped[Url | None]
     team_id: Mapped[int | None] = mapped_column(ForeignKey(Team.id, ondelete="SET NULL"))
     permissions: Mapped[int] = mapped_column(default=0)
-    created_at: Mapped[Created]
-
-    @declared_attr.directive
-    @classmethod
-    def __table_args__(cls) -> tuple[Index | CheckConstraint | dict[str, bool], ...]:
-        return (
-            Index(None, "search_name", "id"),
-            Index(None, "team_id", "search_name", "id"),
-            _only(ACCOUNT_PERMISSIONS),
-        )
+    created_at: Mapped[Created] = mapped_column(index=True)
 
 
 class Award(Base):
-    """An award, given to accounts and to a team."""
+    """An award, given to accounts and to a team, to which it is worth `points`.
+
+    `holder_count` is kept by triggers of the database (see migration 0004). `created_at` is None
+    where it was not known when times of awards began to be kept.
+    """
 
     __tablename__ = "awards"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (Index(None, "search_title", "id"), {"sqlite_autoincrement": True})
 
     id: Mapped[Key]
     title: Mapped[Name]
+    search_title: Mapped[str] = mapped_column(Folded)
     image_url: Mapped[Url]
     team_id: Mapped[int | None] = mapped_column(
         ForeignKey(Team.id, ondelete="SET NULL"), index=True
     )
+    points: Mapped[int] = mapped_column(default=1, server_default="1")
+    created_at: Mapped[Time | None] = mapped_column(default=now, index=True)
+    holder_count: Mapped[int] = mapped_column(server_default="0")
+
+    @validates("title")
+    def _fold_title(self, _key: str, title: str) -> str:
+        self.search_title = fold(title)
+        return title
 
 
 class Awardee(Base):
-    """An award held by an account."""
+    """An award held by an account, since `given_at`, or None if that is not known."""
 
     __tablename__ = "awardees"
     __table_args__ = (Index(None, "award_id", "account_id"),)
@@ -167,6 +178,7 @@ class Awardee(Base):
     award_id: Mapped[int] = mapped_column(
         ForeignKey(Award.id, ondelete="CASCADE"), primary_key=True
     )
+    given_at: Mapped[Time | None] = mapped_column(default=now, index=True)
 
 
 class Session(Credential, Base):
@@ -204,32 +216,86 @@ class App(Credential, Base):
 
 
 class EventType(StrEnum):
-    """The types of events that apps may be told of."""
+    """The types of events that apps may be told of, each with the parts of its body.
 
-    ACCOUNT_TEAM_UPDATE = "account_team_update"
-    ACCOUNT_CREATE = "account_create"
-    ACCOUNT_DELETE = "account_delete"
-    TEAM_CREATE = "team_create"
-    TEAM_UPDATE = "team_update"
-    TEAM_DELETE = "team_delete"
-    AWARD_GIVE = "award_give"
-    AWARD_TAKE = "award_take"
+    The first part is what the event is about.
+    """
+
+    body: tuple[str, ...]
+
+    ACCOUNT_TEAM_UPDATE = "account_team_update", "account", "team"
+    ACCOUNT_CREATE = "account_create", "account"
+    ACCOUNT_UPDATE = "account_update", "account", "changed"
+    ACCOUNT_DELETE = "account_delete", "account"
+    TEAM_CREATE = "team_create", "team"
+    TEAM_UPDATE = "team_update", "team"
+    TEAM_DELETE = "team_delete", "team"
+    AWARD_CREATE = "award_create", "award"
+    AWARD_UPDATE = "award_update", "award", "changed"
+    AWARD_DELETE = "award_delete", "award"
+    AWARD_GIVE = "award_give", "account", "award"
+    AWARD_TAKE = "award_take", "account", "award"
+
+    def __new__(cls, name: str, *body: str) -> Self:
+        """Make a member."""
+        member = str.__new__(cls, name)
+        member._value_, member.body = name, body
+        return member
+
+    @property
+    def subject(self) -> str:
+        """What it is about: an account, a team or an award."""
+        return self.body[0]
+
+
+class LogType(StrEnum):
+    """The types of events that are in the log alone, each with what it is about."""
+
+    subject: str
+
+    APP_CREATE = "app_create", "app"
+    APP_UPDATE = "app_update", "app"
+    APP_DELETE = "app_delete", "app"
+    TOKEN_RESET = "token_reset", "app"
+    CALLBACK_REGISTER = "callback_register", "app"
+    CALLBACK_DELETE = "callback_delete", "app"
+    SESSIONS_REVOKE = "sessions_revoke", "account"
+
+    def __new__(cls, name: str, subject: str) -> Self:
+        """Make a member."""
+        member = str.__new__(cls, name)
+        member._value_, member.subject = name, subject
+        return member
 
 
 class Event(Base):
-    """Something that happened: the log of who did what to whom, by ids and without names."""
+    """Something that happened: the log of who did what to whom, by ids and without names.
+
+    `changed` is a JSON list of attributes; of an app's callbacks it names the types of events.
+    `granted` and `revoked` are permissions.
+    """
 
     __tablename__ = "events"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        *(
+            Index(None, column, "id")
+            for column in ("type", "account_id", "team_id", "left_team_id", "award_id")
+        ),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[Key]
     type: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[Created] = mapped_column(index=True)
     author: Mapped[str] = mapped_column(String(64))
-    account_id: Mapped[int | None] = mapped_column(Identifier, index=True)
-    team_id: Mapped[int | None] = mapped_column(Identifier, index=True)
-    left_team_id: Mapped[int | None] = mapped_column(Identifier, index=True)
+    account_id: Mapped[int | None] = mapped_column(Identifier)
+    team_id: Mapped[int | None] = mapped_column(Identifier)
+    left_team_id: Mapped[int | None] = mapped_column(Identifier)
     award_id: Mapped[int | None] = mapped_column(Identifier)
+    app_id: Mapped[int | None] = mapped_column(Identifier)
+    changed: Mapped[str | None] = mapped_column(Text)
+    granted: Mapped[int] = mapped_column(server_default="0")
+    revoked: Mapped[int] = mapped_column(server_default="0")
 
 
 class Callback(Base):

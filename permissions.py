@@ -88,6 +88,7 @@ class Action(Enum):
     MANAGE_AWARDS = auto()
     CREATE_SESSION = auto()
     MANAGE_CALLBACKS = auto()
+    READ_LOG = auto()
     USE_CREDENTIALS = auto()
 
 
@@ -137,6 +138,7 @@ RULES: Mapping[Action, tuple[Allowance, ...]] = {
     Action.MANAGE_AWARDS: (_has(Permission.MANAGE_AWARDS),),
     Action.CREATE_SESSION: (_has(Permission.AUTHENTICATE_USERS),),
     Action.MANAGE_CALLBACKS: (_IS_APP,),
+    Action.READ_LOG: (_IS_APP, _has(Permission.MANAGE_PERMISSIONS)),
     Action.USE_CREDENTIALS: (_ANYBODY,),
 }
 

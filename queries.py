@@ -19,27 +19,37 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     cast,
     exists,
     func,
     literal_column,
     select,
+    true,
+    union,
 )
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from database import Statement
 from fields import Timestamp
-from models import MAX_ID, Account, Award, Awardee, Callback, Session, Team, fold
+from models import MAX_ID, Account, Award, Awardee, Callback, Event, Session, Team, fold
 from schemas import (
     AccountPageSchema,
     AccountSchema,
     AwardDetailsSchema,
+    AwardEntrySchema,
+    AwardPageSchema,
     AwardSchema,
     CallbackSchema,
     CallbacksSchema,
+    EventSchema,
+    EventsSchema,
     SessionSchema,
+    StandingSchema,
+    StandingsPageSchema,
     TeamPageSchema,
     TeamSchema,
 )
@@ -162,6 +172,16 @@ def team_of(team: FromClause) -> ColumnElement[Any]:
     return shape(TeamSchema, team.c, awards=_awards(won, team))
 
 
+def shown_award(award_id: ColumnElement[int]) -> ColumnElement[Any]:
+    """Return the JSON of the award with an id."""
+    return select(AWARD).where(Award.id == award_id).scalar_subquery()
+
+
+def _shown_team(team_id: Any, owner: Any) -> ColumnElement[Any]:
+    """Return the JSON of the team of an owner, or null."""
+    return select(TEAM).where(Team.id == team_id).correlate(owner).scalar_subquery()
+
+
 class Accounts(NamedTuple):
     """Accounts that are read together."""
 
@@ -211,7 +231,11 @@ def _showing(value: ColumnElement[Any], *sources: Any) -> Select[Any]:
 
 _ID: BindParameter[int] = bindparam("id", type_=BigInteger)
 _TEAM_ID: BindParameter[int] = bindparam("team", type_=BigInteger)
+_ACCOUNT_ID: BindParameter[int] = bindparam("account", type_=BigInteger)
 _APP_ID: BindParameter[int] = bindparam("app_id", type_=BigInteger)
+_PAGE: BindParameter[int] = bindparam("page", type_=BigInteger)
+_SIZE: BindParameter[int] = bindparam("per_page", type_=BigInteger)
+_OFFSET: BindParameter[int] = bindparam("offset", type_=BigInteger)
 
 TEAM = team_of(Team.__table__)
 AWARD = shape(AwardSchema, Award)
@@ -226,7 +250,7 @@ _AWARD_DETAILS = Statement(
             AwardDetailsSchema,
             award=AWARD,
             awardees=_account_list(select(Account).join(Awardee).where(Awardee.award_id == _ID)),
-            team=select(TEAM).where(Team.id == Award.team_id).correlate(Award).scalar_subquery(),
+            team=_shown_team(Award.team_id, Award),
         ),
         Award,
     ).where(Award.id == _ID)
@@ -297,52 +321,179 @@ def account_page(*, q: str, page: int, per_page: int, team: int | None = None) -
 
     None if there is no such team.
     """
-    statement = _page(Account, named=bool(q), in_team=team is not None)
-    return _answer(statement, **_place(q, page, per_page), team=team)
+    return _search(Account, q, page, per_page, team=team)
 
 
 def team_page(*, q: str, page: int, per_page: int) -> JSON | None:
     """Return one page of the teams with `q` in their name, by name."""
-    return _answer(_page(Team, named=bool(q)), **_place(q, page, per_page))
+    return _search(Team, q, page, per_page)
 
 
-def _place(q: str, page: int, per_page: int) -> dict[str, Any]:
-    offset = min(page * per_page, MAX_ID)
-    return {"text": fold(q), "page": page, "per_page": per_page, "offset": offset}
+def award_page(
+    *, q: str, page: int, per_page: int, team: int | None = None, account: int | None = None
+) -> JSON | None:
+    """Return one page of the awards with `q` in their title, by title, of a team or an account.
+
+    None if there is no such team or account.
+    """
+    return _search(Award, q, page, per_page, team=team, account=account)
+
+
+def standings(*, page: int, per_page: int) -> JSON | None:
+    """Return one page of the teams, by their points."""
+    return _answer(_STANDINGS, **_place(page, per_page))
+
+
+def events(*, after: int, per_page: int, **about: Any) -> JSON | None:
+    """Return the events after one, the oldest first.
+
+    `about` may hold a type, and the ids of an account, team and award.
+    """
+    return _answer(_events(*sorted(about)), after=after, per_page=per_page, **about)
+
+
+def _search(
+    model: type[Account | Team | Award], q: str, page: int, per_page: int, **of: int | None
+) -> JSON | None:
+    given = [name for name, value in of.items() if value is not None]
+    statement = _page(model, *given, named=bool(q))
+    return _answer(statement, text=fold(q), **_place(page, per_page), **of)
+
+
+def _place(page: int, per_page: int) -> dict[str, int]:
+    return {"page": page, "per_page": per_page, "offset": min(page * per_page, MAX_ID)}
+
+
+def _one_page(
+    schema: type[ma.Schema], results: Select[Any], data: ColumnElement[Any]
+) -> Select[Any]:
+    """Return the statement that answers with one page of a list, and counts the whole."""
+    counted = results.subquery()
+    value = shape(
+        schema,
+        page=_PAGE,
+        per_page=_SIZE,
+        pages=(counted.c.results + _SIZE - 1) // _SIZE,
+        results=counted.c.results,
+        data=data,
+    )
+    return _showing(value, counted)
 
 
 @cache
-def _page(model: type[Account | Team], *, named: bool, in_team: bool = False) -> Statement:
-    """Return the statement that counts what a search finds, and answers with one page of it."""
-    number, size = bindparam("page", type_=BigInteger), bindparam("per_page", type_=BigInteger)
+def _page(model: type[Account | Team | Award], *of: str, named: bool) -> Statement:
+    """Return the statement that answers with one page of what a search finds.
+
+    `of` names the owners that the search is about: a team, or the account that holds an award.
+    """
+    schema, list_of, name = _PAGES[model]
     conditions: list[ColumnElement[bool]] = []
-    if in_team:
-        conditions.append(Account.team_id == _TEAM_ID)
+    if "team" in of:
+        conditions.append(_TEAM_OF[model] == _TEAM_ID)
+    if "account" in of:
+        held = select(Awardee.award_id).where(Awardee.account_id == _ACCOUNT_ID)
+        conditions.append(Award.id.in_(held))
     if named:
-        conditions.append(_Position(model.search_name, bindparam("text", type_=Text)) > 0)
+        conditions.append(_Position(name, bindparam("text", type_=Text)) > 0)
     results: Select[Any] = select(func.count().label("results")).select_from(model)
-    if in_team and not named:
+    if model is Account and of and not named:
         results = select(Team.member_count.label("results")).where(Team.id == _TEAM_ID)
     else:
         results = results.where(*conditions)
-    counted = results.subquery()
-    ids = (
-        select(model.id)
-        .where(*conditions)
-        .order_by(model.search_name, model.id)
-        .limit(size)
-        .offset(bindparam("offset", type_=BigInteger))
-    )
-    which = select(model).where(model.id.in_(ids))
-    value = shape(
-        AccountPageSchema if model is Account else TeamPageSchema,
-        page=number,
-        per_page=size,
-        pages=(counted.c.results + size - 1) // size,
-        results=counted.c.results,
-        data=_account_list(which) if model is Account else _team_list(which),
-    )
-    statement = _showing(value, counted)
-    if in_team:
-        statement = statement.where(exists().where(Team.id == _TEAM_ID))
+    ids = select(model.id).where(*conditions).order_by(name, model.id).limit(_SIZE).offset(_OFFSET)
+    statement = _one_page(schema, results, list_of(select(model).where(model.id.in_(ids))))
+    for owner in of:
+        statement = statement.where(_EXISTS[owner])
     return Statement(statement)
+
+
+def _award_list(which: Select[Any]) -> ColumnElement[Any]:
+    rows = which.order_by(Award.search_title, Award.id).cte("shown")
+    entry = shape(
+        AwardEntrySchema,
+        rows.c,
+        award=shape(AwardSchema, rows.c),
+        team=Json(_shown_team(rows.c.team_id, rows)),
+        holders=rows.c.holder_count,
+    )
+    return _list_of(entry, rows, rows.c.search_title, rows.c.id)
+
+
+def _standing_list() -> ColumnElement[Any]:
+    """Return the JSON of one page of the teams, by their points.
+
+    A team's rank is how many have more points, and 1. These are counted for the first of the page
+    alone: ranks of others follow from their places.
+    """
+    order = (Team.points.desc(), Team.search_name, Team.id)
+    shown = select(Team.id).order_by(*order).limit(_SIZE).offset(_OFFSET)
+    rank_here = func.rank().over(order_by=Team.points.desc())
+    place = func.row_number().over(order_by=order)
+    rows = (
+        select(Team, (rank_here + _OFFSET).label("rank"), place.label("place"))
+        .where(Team.id.in_(shown))
+        .order_by(*order)
+        .cte("shown")
+    )
+    ahead = aliased(Team)
+    most = select(func.max(rows.c.points)).scalar_subquery()
+    first = select(func.count() + 1).where(ahead.points > most).scalar_subquery()
+    rank = case((rows.c.points == most, first), else_=rows.c["rank"])
+    standing = shape(
+        StandingSchema, rows.c, rank=rank, awards=rows.c.award_count, team=team_of(rows)
+    )
+    return _list_of(standing, rows, rows.c.place)
+
+
+_STANDINGS = Statement(
+    _one_page(
+        StandingsPageSchema,
+        select(func.count().label("results")).select_from(Team),
+        _standing_list(),
+    )
+)
+_PAGES: dict[type[Account | Team | Award], tuple[Any, Any, Any]] = {
+    Account: (AccountPageSchema, _account_list, Account.search_name),
+    Team: (TeamPageSchema, _team_list, Team.search_name),
+    Award: (AwardPageSchema, _award_list, Award.search_title),
+}
+"""For each list, its schema, the statement of its data, and the names that are searched."""
+_TEAM_OF = {Account: Account.team_id, Award: Award.team_id}
+_EXISTS = {
+    "team": exists().where(Team.id == _TEAM_ID),
+    "account": exists().where(Account.id == _ACCOUNT_ID),
+}
+"""That the owner of what a search is about is there."""
+
+
+@cache
+def _events(*about: str) -> Statement:
+    """Return the statement that answers with events, of those that are about something.
+
+    Each way in which an event can be about a team has an index of its own.
+    """
+    columns = {"type": Event.type, "account": Event.account_id, "award": Event.award_id}
+    after = bindparam("after", type_=BigInteger)
+    conditions = [Event.id > after]
+    conditions += [columns[name] == bindparam(name) for name in about if name != "team"]
+    ways = (
+        [Event.team_id == _TEAM_ID, Event.left_team_id == _TEAM_ID] if "team" in about else [true()]
+    )
+    found = (
+        select(Event.id).where(*conditions, way).order_by(Event.id).limit(_SIZE).subquery()
+        for way in ways
+    )
+    ids = union(*(select(one.c.id) for one in found)).order_by("id").limit(_SIZE).subquery()
+    rows = select(Event).where(Event.id.in_(select(ids.c.id))).order_by(Event.id).cte("shown")
+    event = shape(
+        EventSchema,
+        rows.c,
+        account=rows.c.account_id,
+        team=rows.c.team_id,
+        left_team=rows.c.left_team_id,
+        award=rows.c.award_id,
+        changed=Json(rows.c.changed),
+    )
+    last = select(func.coalesce(func.max(rows.c.id), after)).scalar_subquery()
+    listed = _list_of(event, rows, rows.c.id)
+    return Statement(_showing(shape(EventsSchema, events=listed, last=last)))

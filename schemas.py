@@ -8,12 +8,14 @@ from marshmallow import ValidationError
 
 from fields import (
     MAX_PER_PAGE,
+    MAX_POINTS,
     UNKNOWN_FIELD,
     Discriminator,
     EventName,
     Flags,
     Id,
     ListOf,
+    LoggedType,
     Message,
     Name,
     Number,
@@ -84,6 +86,51 @@ class AwardDetailsSchema(Sent):
     award = ma.fields.Nested(AwardSchema)
     awardees = ma.fields.List(ma.fields.Nested(AccountSchema))
     team = ma.fields.Nested(TeamSchema, allow_none=True)
+
+
+class AwardEntrySchema(Sent):
+    """An award in a list, its team (or null), its points, and how many accounts have it.
+
+    `created_at` is null for an award from before such times were kept.
+    """
+
+    award = ma.fields.Nested(AwardSchema)
+    team = ma.fields.Nested(TeamSchema, allow_none=True)
+    points = ma.fields.Integer()
+    created_at = Timestamp(allow_none=True)
+    holders = ma.fields.Integer()
+
+
+class StandingSchema(Sent):
+    """A team's rank, by the points of its awards, and how many these are."""
+
+    rank = ma.fields.Integer()
+    points = ma.fields.Integer()
+    awards = ma.fields.Integer()
+    team = ma.fields.Nested(TeamSchema)
+
+
+class EventSchema(Sent):
+    """Something that happened, by ids; `granted` and `revoked` are permissions."""
+
+    id = ma.fields.Integer()
+    type = ma.fields.String()
+    created_at = Timestamp()
+    author = ma.fields.String()
+    account = ma.fields.String(allow_none=True)
+    team = ma.fields.Integer(allow_none=True)
+    left_team = ma.fields.Integer(allow_none=True)
+    award = ma.fields.Integer(allow_none=True)
+    changed = ma.fields.List(ma.fields.String(), allow_none=True)
+    granted = ma.fields.Integer()
+    revoked = ma.fields.Integer()
+
+
+class EventsSchema(Sent):
+    """Events, the oldest first, and the id to ask on from."""
+
+    events = ma.fields.List(ma.fields.Nested(EventSchema))
+    last = ma.fields.Integer()
 
 
 class SessionSchema(Sent):
@@ -170,6 +217,8 @@ def page_of(schema: type[Sent]) -> type[ma.Schema]:
 
 AccountPageSchema = page_of(AccountSchema)
 TeamPageSchema = page_of(TeamSchema)
+AwardPageSchema = page_of(AwardEntrySchema)
+StandingsPageSchema = page_of(StandingSchema)
 
 
 # --- Parameters that are received ---
@@ -238,6 +287,7 @@ class NewAward(Body):
     image_url = Url(required=True)
     team = Reference(Team, required=True)
     accounts = ListOf(Reference(Account), required=True)
+    points = Number(0, MAX_POINTS, load_default=1)
 
 
 class AwardChanges(Body):
@@ -246,6 +296,7 @@ class AwardChanges(Body):
     title = Name()
     image_url = Url()
     team = Reference(Team)
+    points = Number(0, MAX_POINTS)
 
 
 class NewSession(Body):
@@ -289,6 +340,33 @@ class AccountQuery(TeamQuery):
     """Which accounts: those with `q` in their name, without regard to case, in one team."""
 
     team = Reference(Team)
+
+
+class AwardQuery(PageQuery):
+    """Which awards: those with `q` in their title, of a team, and held by an account."""
+
+    q = Text(load_default="", validate=[length(255, 0), searchable])
+    team = Reference(Team)
+    account = Reference(Account)
+
+
+class EventQuery(ma.Schema):
+    """Which events: those after an id, of a type, and about an account, team or award.
+
+    These may have been deleted since.
+    """
+
+    class Meta:
+        """Parameters that an endpoint does not know are ignored."""
+
+        unknown = ma.EXCLUDE
+
+    after = Number(0, MAX_ID, digits=True, load_default=0)
+    type = LoggedType()
+    account = Id()
+    team = Id()
+    award = Id()
+    per_page = Number(1, MAX_PER_PAGE, digits=True, load_default=100)
 
 
 PATH: dict[str, ma.fields.Field[Any]] = {

@@ -5,7 +5,7 @@ writes its body, the state right after the change, into a delivery for each of t
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Delete,
     Double,
     FromClause,
+    Integer,
     Text,
     bindparam,
     case,
@@ -30,13 +31,27 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import aliased
+from sqlalchemy.types import TypeEngine
 
 from authentication import principal
 from callbacks.clock import wall_clock
 from config import settings
 from database import Statement
-from models import Account, Callback, Delivery, Event, EventType, Team, now
-from queries import JSON, Json, Object, RandomHex, accounts, given_ids, team_of
+from models import Account, Award, Callback, Delivery, Event, EventType, LogType, Team, now
+from queries import (
+    Json,
+    Object,
+    RandomHex,
+    accounts,
+    given_ids,
+    shape,
+    shown_award,
+    team_of,
+)
+from schemas import AwardSchema
+
+ACCOUNT_ATTRIBUTES = ("name", "discriminator", "avatar_url", "permissions")
+"""The attributes of an account whose changes are an `account_update`."""
 
 FORGET_AT_ONCE = 1000
 """How many old records one write clears away at most."""
@@ -65,50 +80,69 @@ FREE_NEXT = Statement(
 """Make the first delivery of a callback about an account or team due: none is before it."""
 
 _LISTENED_TO = exists().where(Callback.event == bindparam("type", type_=Text))
-_LOGGED = {
-    "type": bindparam("type", type_=Text),
-    "created_at": bindparam("created_at", type_=Double),
-    "author": bindparam("author", type_=Text),
-    "account_id": Account.id,
-    "team_id": bindparam("team_id", type_=BigInteger),
-    "left_team_id": bindparam("left_team_id", type_=BigInteger),
-    "award_id": bindparam("award_id", type_=BigInteger),
+_COLUMNS: dict[str, type[TypeEngine[Any]]] = {
+    "type": Text,
+    "created_at": Double,
+    "author": Text,
+    "account_id": BigInteger,
+    "team_id": BigInteger,
+    "left_team_id": BigInteger,
+    "award_id": BigInteger,
+    "app_id": BigInteger,
+    "changed": Text,
+    "granted": Integer,
+    "revoked": Integer,
 }
-_ACCOUNTS = select(Account).where(Account.id.in_(given_ids())).order_by(Account.id)
-_LOG_ACCOUNTS = Statement(
-    insert(Event).from_select(list(_LOGGED), _ACCOUNTS.with_only_columns(*_LOGGED.values()))
-)
-_LOG_TEAM = Statement(
-    insert(Event).values({name: bindparam(name) for name in _LOGGED if name != "account_id"})
-)
 
 
-def record_accounts(  # noqa: PLR0913 - the columns of the log
-    event: EventType,
-    account_ids: Collection[int],
+def record(  # noqa: PLR0913 - what there is to say of an event
+    event: EventType | LogType,
+    ids: Collection[int | None],
     *,
     author: str | None = None,
-    team_id: int | None = None,
-    left_team_id: int | None = None,
-    award_id: int | None = None,
-    award: JSON | None = None,
+    changed: Collection[str] = (),
+    granted: int = 0,
+    revoked: int = 0,
+    **others: int | None,
 ) -> None:
-    """Record that the same happened to accounts: after the change, or before a deletion."""
-    if not account_ids:
+    """Record that the same happened to each of `ids`: after the change, or before a deletion.
+
+    They are ids of what the event's type is about; `others` are the ids of what else takes part:
+    `account_id`, `team_id`, `left_team_id`, `award_id`.
+    """
+    if not ids:
         return
-    common = {"type": event.value, "created_at": now(), "ids": json.dumps(list(account_ids))}
-    log = {"team_id": team_id, "left_team_id": left_team_id, "award_id": award_id}
-    _note()
-    _LOG_ACCOUNTS.run(**common, **log, author=_author(author))
-    _enqueue_accounts(event).run(**common, award=award and award.decode())
+    values = dict.fromkeys(_COLUMNS) | {
+        "ids": json.dumps(list(ids)),
+        "type": event.value,
+        "created_at": now(),
+        "author": author or (principal().label if has_request_context() else "command line"),
+        "changed": json.dumps(list(changed)) if changed else None,
+        "granted": granted,
+        "revoked": revoked,
+        **others,
+    }
+    _log(event.subject).run(**values)
+    if isinstance(event, EventType):
+        if "event_recorded" not in g:
+            g.event_recorded = True
+            forget_old()
+        _enqueue(event).run(**values)
 
 
-def record_team(event: EventType, team_id: int) -> None:
-    """Record that something happened to a team: after the change, or before a deletion."""
-    common = {"type": event.value, "created_at": now(), "team_id": team_id}
-    _note()
-    _LOG_TEAM.run(**common, author=_author(), left_team_id=None, award_id=None)
-    _enqueue_team().run(**common)
+def record_account_update(
+    account_id: int, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    """Record which attributes of an account were changed, if any was."""
+    changed = [name for name in ACCOUNT_ATTRIBUTES if before[name] != after[name]]
+    held, holds = before["permissions"], after["permissions"]
+    record(
+        EventType.ACCOUNT_UPDATE,
+        [account_id] if changed else [],
+        changed=changed,
+        granted=holds & ~held,
+        revoked=held & ~holds,
+    )
 
 
 def forget_old() -> None:
@@ -129,36 +163,39 @@ def recorded_some() -> bool:
     return bool(g.pop("event_recorded", False))
 
 
-def _note() -> None:
-    if "event_recorded" not in g:
-        g.event_recorded = True
-        forget_old()
-
-
-def _author(author: str | None = None) -> str:
-    return author or (principal().label if has_request_context() else "command line")
+@cache
+def _log(subject: str) -> Statement:
+    """Return the statement that writes a line for each id of what it is about."""
+    ids = given_ids().subquery()
+    columns: dict[str, ColumnElement[Any]] = {
+        name: bindparam(name, type_=kind) for name, kind in _COLUMNS.items()
+    }
+    columns[f"{subject}_id"] = ids.c[0]
+    return Statement(insert(Event).from_select(list(columns), select(*columns.values())))
 
 
 @cache
-def _enqueue_accounts(event: EventType) -> Statement:
-    """Return the statement that stores a delivery for each callback and account."""
-    rows, source, account, team = accounts(_ACCOUNTS.where(_LISTENED_TO))
-    body: dict[str, Any] = {"account": account}
-    if event is EventType.ACCOUNT_TEAM_UPDATE:
-        body["team"] = team
-    elif event in {EventType.AWARD_GIVE, EventType.AWARD_TAKE}:
-        body["award"] = Json(bindparam("award", type_=Text))
-    return _enqueue(body, rows.c.id, source)
+def _enqueue(event: EventType) -> Statement:
+    """Return the statement that stores a delivery for each callback and each id."""
+    models: dict[str, type[Account | Team | Award]]
+    models = {"account": Account, "team": Team, "award": Award}
+    model = models[event.subject]
+    which = select(model).where(model.id.in_(given_ids()), _LISTENED_TO).order_by(model.id)
+    parts: dict[str, Any] = {
+        "award": shown_award(bindparam("award_id", type_=BigInteger)),
+        "changed": Json(bindparam("changed", type_=Text)),
+    }
+    rows: FromClause
+    source: FromClause
+    if model is Account:
+        rows, source, parts["account"], parts["team"] = accounts(which)
+    else:
+        rows = source = which.subquery()
+        parts[event.subject] = team_of(rows) if model is Team else shape(AwardSchema, rows.c)
+    return _delivery({name: parts[name] for name in event.body}, rows.c.id, source)
 
 
-@cache
-def _enqueue_team() -> Statement:
-    """Return the statement that stores a delivery for each callback about a team."""
-    source = select(Team).where(Team.id == bindparam("team_id"), _LISTENED_TO).subquery()
-    return _enqueue({"team": team_of(source)}, source.c.id, source)
-
-
-def _enqueue(body: dict[str, Any], subject: ColumnElement[int], source: FromClause) -> Statement:
+def _delivery(body: dict[str, Any], subject: ColumnElement[int], source: FromClause) -> Statement:
     earlier = aliased(Delivery)
     is_behind = exists().where(earlier.callback_id == Callback.id, earlier.subject == subject)
     parts: list[Any] = []

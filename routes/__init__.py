@@ -1,5 +1,14 @@
 """The endpoints: one file and one blueprint for each resource."""
 
-from routes import accounts, auth, awards, callbacks, health, teams
+from routes import accounts, auth, awards, callbacks, events, health, standings, teams
 
-BLUEPRINTS = (accounts.blp, teams.blp, awards.blp, callbacks.blp, auth.blp, health.blp)
+BLUEPRINTS = (
+    accounts.blp,
+    teams.blp,
+    awards.blp,
+    standings.blp,
+    callbacks.blp,
+    events.blp,
+    auth.blp,
+    health.blp,
+)

@@ -9,7 +9,7 @@ from werkzeug.exceptions import Conflict, Forbidden
 import queries
 from api.endpoints import Blueprint, permit
 from authentication import principal
-from callbacks.events import record_accounts
+from callbacks.events import ACCOUNT_ATTRIBUTES, record, record_account_update
 from config import settings
 from database import Statement
 from integrations.discord import TOO_OFTEN, UNREACHABLE, DiscordUser
@@ -32,11 +32,10 @@ from schemas import (
     SignupsSchema,
 )
 
-DETAILS = ("name", "discriminator", "avatar_url")
 SIGNUPS_CLOSED = "Signups are closed."
 
 _ID = Account.id == bindparam("id")
-_CHANGEABLE = (*DETAILS, "team_id", "permissions")
+_CHANGEABLE = (*ACCOUNT_ATTRIBUTES, "team_id")
 _VALUES: dict[str, Any] = {name: bindparam(name) for name in (*_CHANGEABLE, "search_name")}
 _INSERT = Statement(
     insert(Account).values(id=bindparam("id"), created_at=bindparam("created_at"), **_VALUES)
@@ -144,14 +143,15 @@ def edit_account(
     _UPDATE.run(**after, search_name=fold(after["name"]))
     if team != before.team_id:
         moved = {"team_id": team, "left_team_id": before.team_id}
-        record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [account], **moved)
+        record(EventType.ACCOUNT_TEAM_UPDATE, [account], **moved)
+    record_account_update(account, before._asdict(), after)
     return queries.account(account)
 
 
 @blp.delete("/account/<account>", returns={204: None}, needs=Action.DELETE_ACCOUNT)
 def delete_account(account: int) -> None:
     """Delete an account with its sessions and awards."""
-    record_accounts(EventType.ACCOUNT_DELETE, [account])
+    record(EventType.ACCOUNT_DELETE, [account])
     _DELETE.run(id=account)
 
 
@@ -159,9 +159,14 @@ def insert_account(*, author: str | None = None, team_id: int | None = None, **v
     """Insert an account, and record what happened by that."""
     defaults = {"avatar_url": None, "permissions": 0, "created_at": now(), "team_id": team_id}
     _INSERT.run(**defaults | values, search_name=fold(values["name"]))
-    record_accounts(EventType.ACCOUNT_CREATE, [values["id"]], author=author)
+    record(
+        EventType.ACCOUNT_CREATE,
+        [values["id"]],
+        author=author,
+        granted=values.get("permissions", 0),
+    )
     if team_id is not None:
-        record_accounts(EventType.ACCOUNT_TEAM_UPDATE, [values["id"]], team_id=team_id)
+        record(EventType.ACCOUNT_TEAM_UPDATE, [values["id"]], team_id=team_id)
 
 
 def _refuse(verb: str, refused: Iterable[Permission]) -> None:

@@ -8,11 +8,11 @@ from werkzeug.exceptions import Forbidden
 import queries
 from api.endpoints import Blueprint
 from authentication import principal
-from callbacks.events import FORGET_AT_ONCE
+from callbacks.events import FORGET_AT_ONCE, record
 from config import settings
 from database import Statement
 from integrations.discord import BAD_TOKEN, TOO_OFTEN, UNREACHABLE, DiscordUser
-from models import App, Session, digest, new_token, now
+from models import App, LogType, Session, digest, new_token, now
 from permissions import Action, Principal
 from queries import JSON, SESSION
 from routes.accounts import SIGNUPS_CLOSED, insert_account
@@ -94,6 +94,7 @@ def reset_token() -> JSON | dict[str, Any]:
     The old one is dead at once, the new one is shown this once, and a session's time starts anew.
     """
     caller, token = principal(), new_token()
+    record(LogType.TOKEN_RESET, [caller.app_id], account_id=caller.account_id)
     if caller.app_id is None:
         renewed: JSON = _RENEW.value(id=caller.session_id, **_credentials(token))
         return renewed

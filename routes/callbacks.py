@@ -9,8 +9,9 @@ import queries
 from api.endpoints import Blueprint
 from authentication import principal
 from callbacks.delivery import make_due
+from callbacks.events import record
 from database import Statement
-from models import Callback, EventType, now
+from models import Callback, EventType, LogType, now
 from permissions import Action
 from queries import JSON
 from schemas import CallbackSchema, CallbacksSchema, NewCallback
@@ -52,6 +53,7 @@ def put_callback(event: EventType, body: dict[str, Any]) -> JSON:
     (_INSERT if registered is None else _UPDATE).run(**own, **body, registered_at=now())
     if registered is not None:
         make_due(registered)
+    record(LogType.CALLBACK_REGISTER, [principal().app_id], changed=[event])
     return _registered(event)
 
 
@@ -71,6 +73,7 @@ def delete_callback(event: EventType) -> None:
     """Delete the callback for a type of event, and what waits for it."""
     _registered(event)
     _DELETE.run(**_own_callback(event))
+    record(LogType.CALLBACK_DELETE, [principal().app_id], changed=[event])
 
 
 @blp.get("/callbacks", returns={200: CallbacksSchema}, needs=Action.MANAGE_CALLBACKS)

@@ -6,9 +6,9 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 import queries
 from api.endpoints import Blueprint
-from callbacks.events import record_accounts, record_team
+from callbacks.events import record
 from database import Statement
-from models import Account, EventType, Team, fold, now
+from models import Account, Award, EventType, Team, fold, now
 from permissions import Action, Permission
 from queries import JSON
 from schemas import TeamBody, TeamPageSchema, TeamQuery, TeamSchema
@@ -21,6 +21,12 @@ _INSERT = Statement(
 _NAME = Statement(select(Team.name).where(_ID))
 _RENAME = Statement(update(Team).where(_ID).values(**_NAMES))
 _DELETE = Statement(delete(Team).where(_ID))
+_OWNERS = Statement(
+    select(Account.id).where(
+        Account.team_id == bindparam("id"),
+        Account.permissions.bitwise_and(Permission.MANAGE_OWN_TEAM.value) != 0,
+    )
+)
 _LEAVE = Statement(
     update(Account)
     .where(Account.team_id == bindparam("id"))
@@ -29,6 +35,9 @@ _LEAVE = Statement(
         permissions=Account.permissions.bitwise_and(int(~Permission.MANAGE_OWN_TEAM)),
     )
     .returning(Account.id)
+)
+_RELEASE = Statement(
+    update(Award).where(Award.team_id == bindparam("id")).values(team_id=None).returning(Award.id)
 )
 
 blp = Blueprint("teams", __name__, "Teams")
@@ -42,7 +51,7 @@ def create_team(body: dict[str, Any]) -> JSON | None:
     """
     name = body["name"]
     team: int = _INSERT.value(name=name, search_name=fold(name), created_at=now())
-    record_team(EventType.TEAM_CREATE, team)
+    record(EventType.TEAM_CREATE, [team])
     return queries.team(team)
 
 
@@ -64,7 +73,7 @@ def edit_team(team: int, body: dict[str, Any]) -> JSON | None:
     name = body["name"]
     if _NAME.value(id=team) != name:
         _RENAME.run(id=team, name=name, search_name=fold(name))
-        record_team(EventType.TEAM_UPDATE, team)
+        record(EventType.TEAM_UPDATE, [team], changed=["name"])
     return queries.team(team)
 
 
@@ -74,7 +83,16 @@ def delete_team(team: int) -> None:
 
     Its members are left without a team, and so without `manage_own_team`; its awards stay.
     """
-    record_team(EventType.TEAM_DELETE, team)
-    members = [member.id for member in _LEAVE.all(id=team)]
-    record_accounts(EventType.ACCOUNT_TEAM_UPDATE, members, left_team_id=team)
+    record(EventType.TEAM_DELETE, [team])
+    owners = sorted(owner.id for owner in _OWNERS.all(id=team))
+    members = sorted(member.id for member in _LEAVE.all(id=team))
+    awards = sorted(award.id for award in _RELEASE.all(id=team))
     _DELETE.run(id=team)
+    record(EventType.ACCOUNT_TEAM_UPDATE, members, left_team_id=team)
+    record(
+        EventType.ACCOUNT_UPDATE,
+        owners,
+        changed=["permissions"],
+        revoked=Permission.MANAGE_OWN_TEAM.value,
+    )
+    record(EventType.AWARD_UPDATE, awards, changed=["team"], left_team_id=team)
