@@ -4,7 +4,7 @@ Nothing here knows of Flask or of the database. `RULES` is the whole policy but 
 and revoking, which `may_grant` decides one permission at a time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntFlag, auto
 
@@ -31,6 +31,11 @@ class Permission(IntFlag):
     def label(self) -> str:
         """The name that people use for one permission: `manage_teams`."""
         return (self.name or "").lower()
+
+
+def labels_of(permissions: Iterable[Permission]) -> str:
+    """Return the names of permissions, as a list to read."""
+    return ", ".join(permission.label for permission in permissions)
 
 
 ALL_PERMISSIONS = Permission(sum(Permission))

@@ -46,6 +46,23 @@ EXAMPLES: dict[str, Any] = {
     "created_at": 1767225600.5,
     "member_count": 12,
     "title": "First place",
+    "points": 30,
+    "NewAward.points": 1,
+    "holders": 4,
+    "rank": 1,
+    "awards": 3,
+    "award": 7,
+    "Event.id": 1207,
+    "Event.type": "account_update",
+    "EventQuery.type": "account_update",
+    "after": 1206,
+    "last": 1207,
+    "author": "app 1",
+    "Event.team": None,
+    "Event.award": None,
+    "changed": ["permissions"],
+    "granted": 32,
+    "revoked": 0,
     "image_url": "https://example.com/first.png",
     "team": 1,
     "account": "80351110224678912",
@@ -173,7 +190,7 @@ def _example_issues(endpoint: Endpoint) -> Iterator[Any]:
             field.deserialize("0")
         except ValidationError as error:
             yield from issues_of(["path", name], error.messages)
-    bad = (("query", endpoint.query, {"page": "-1"}), ("body", endpoint.body, {"typo": ""}))
+    bad = (("query", endpoint.query, {"per_page": "0"}), ("body", endpoint.body, {"typo": ""}))
     for location, schema, values in bad:
         try:
             if schema:
@@ -185,7 +202,12 @@ def _example_issues(endpoint: Endpoint) -> Iterator[Any]:
 def _example_of(schema: ma.Schema) -> dict[str, Any]:
     """Return an example of what a schema describes, of the attributes that have one."""
     examples = {name: _example(field) for name, field in schema.fields.items()}
-    return {name: example for name, example in examples.items() if example is not None}
+    fields = schema.fields
+    return {
+        name: example
+        for name, example in examples.items()
+        if example is not None or fields[name].allow_none
+    }
 
 
 def _example(field: ma.fields.Field[Any]) -> Any:

@@ -131,7 +131,10 @@ def record(  # noqa: PLR0913 - what there is to say of an event
 
 
 def record_account_update(
-    account_id: int, before: Mapping[str, Any], after: Mapping[str, Any]
+    account_id: int,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    author: str | None = None,
 ) -> None:
     """Record which attributes of an account were changed, if any was."""
     changed = [name for name in ACCOUNT_ATTRIBUTES if before[name] != after[name]]
@@ -139,6 +142,7 @@ def record_account_update(
     record(
         EventType.ACCOUNT_UPDATE,
         [account_id] if changed else [],
+        author=author,
         changed=changed,
         granted=holds & ~held,
         revoked=held & ~holds,

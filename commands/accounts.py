@@ -2,6 +2,7 @@
 
 import click
 
+from callbacks.events import record_account_update
 from commands.groups import Commands
 from database import db
 from models import MAX_ID, Account
@@ -17,5 +18,8 @@ def superuser(account_id: int) -> str:
     account = db.session.get(Account, account_id)
     if account is None:
         raise click.ClickException(f"There is no account with the id {account_id}.")
+    before = vars(account).copy()
     account.permissions = int(ACCOUNT_PERMISSIONS)
+    db.session.flush()
+    record_account_update(account_id, before, vars(account))
     return f"{account.name} now has all permissions that an account can have."

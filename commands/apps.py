@@ -2,13 +2,14 @@
 
 import click
 from marshmallow import ValidationError
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 
+from callbacks.events import record
 from commands.groups import Commands, table
 from database import db
 from fields import Name
-from models import MAX_ID, App, utc
-from permissions import APP_PERMISSIONS, Permission
+from models import MAX_ID, App, LogType, utc
+from permissions import APP_PERMISSIONS, Permission, labels_of
 
 apps = Commands("apps", help="Manage the apps (bots, web sites) that may use the API.")
 
@@ -47,7 +48,7 @@ def _find(app: str) -> App:
 
 
 def _describe(app: App, token: str | None = None) -> str:
-    labels = ", ".join(permission.label for permission in Permission(app.permissions)) or "none"
+    labels = labels_of(Permission(app.permissions)) or "none"
     lines = [
         f"Id: {app.id}",
         f"Name: {app.name}",
@@ -71,6 +72,7 @@ def create(name: str, grant: tuple[str, ...], everything: bool) -> str:
     token = app.renew_token()
     db.session.add(app)
     db.session.flush()
+    record(LogType.APP_CREATE, [app.id], granted=app.permissions)
     return _describe(app, token)
 
 
@@ -80,7 +82,7 @@ def list_apps() -> str:
     return table(
         ("ID", "NAME", "PERMISSIONS"),
         *(
-            (app.id, app.name, ", ".join(p.label for p in Permission(app.permissions)))
+            (app.id, app.name, labels_of(Permission(app.permissions)))
             for app in db.session.scalars(select(App).order_by(App.id))
         ),
     )
@@ -107,7 +109,11 @@ def edit(app: str, name: str | None, grant: tuple[str, ...], revoke: tuple[str, 
         _refuse_taken(name, found.id)
         found.name = name
     held = Permission(found.permissions)
-    found.permissions = int((held | _permissions(grant)) & ~_permissions(revoke))
+    holds = (held | _permissions(grant)) & ~_permissions(revoke)
+    found.permissions = int(holds)
+    if changed := [column.key for column in inspect(found).attrs if column.history.has_changes()]:
+        granted, revoked = int(holds & ~held), int(held & ~holds)
+        record(LogType.APP_UPDATE, [found.id], changed=changed, granted=granted, revoked=revoked)
     return _describe(found)
 
 
@@ -116,6 +122,7 @@ def edit(app: str, name: str | None, grant: tuple[str, ...], revoke: tuple[str, 
 def reset_token(app: str) -> str:
     """Give APP, an id or a name, a new password; the old one is dead at once."""
     found = _find(app)
+    record(LogType.TOKEN_RESET, [found.id])
     return _describe(found, found.renew_token())
 
 
@@ -125,4 +132,5 @@ def delete(app: str) -> str:
     """Delete APP, an id or a name, and so its password."""
     found = _find(app)
     db.session.delete(found)
+    record(LogType.APP_DELETE, [found.id])
     return f"Deleted the app {found.name}."

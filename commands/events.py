@@ -1,40 +1,106 @@
 """`flask events`: the log of who did what to whom."""
 
-import click
-from sqlalchemy import or_, select
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 
-from commands.groups import Commands, table
-from database import db
-from models import MAX_ID, Event, utc
+import click
+from sqlalchemy import Select, or_, select
+
+from commands.checks import exit_on_errors, require_current_schema
+from commands.groups import Commands, table, writing
+from database import db, transaction
+from models import MAX_ID, Event, EventType, LogType, utc
+from permissions import Permission, labels_of
 
 events = Commands("events", help="Read the log of who did what to whom.")
 
 ID = click.IntRange(1, MAX_ID)
+HEADINGS = {
+    "TIME": 19,
+    "EVENT": 19,
+    "BY": 12,
+    "ACCOUNT": 19,
+    "TEAM": 4,
+    "LEFT TEAM": 9,
+    "AWARD": 5,
+    "APP": 3,
+    "CHANGED": 11,
+    "GRANTED": 15,
+    "REVOKED": 15,
+}
+"""The columns, and how wide each is at least: lines that come later are to stand below them."""
+
+TYPES = [kind.value for kind in (*EventType, *LogType)]
+
+POLL = 1.0
+"""How many seconds pass before the log is looked at again."""
 
 
-@events.text_command("list")
+@events.command("list")
 @click.option("--account", type=ID, metavar="ID", help="Only what happened to this account.")
 @click.option("--team", type=ID, metavar="ID", help="Only what happened to, or in, this team.")
+@click.option("--award", type=ID, metavar="ID", help="Only what happened to this award.")
+@click.option("--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only these.")
 @click.option("--limit", type=ID, default=1000, show_default=True, help="Only the newest.")
-def list_events(account: int | None, team: int | None, limit: int) -> str:
-    """List events, the newest last, with times in UTC."""
-    statement = select(Event).order_by(Event.id.desc()).limit(limit)
-    if account is not None:
-        statement = statement.where(Event.account_id == account)
+@click.option("--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
+    account: int | None,
+    team: int | None,
+    award: int | None,
+    kind: str | None,
+    limit: int,
+    follow: bool,
+) -> None:
+    """List events, the newest last, with times in UTC.
+
+    An app's CHANGED callbacks are named by their types of events.
+    """
+    require_current_schema()
+    wanted = select(Event)
+    for column, value in (
+        (Event.account_id, account),
+        (Event.award_id, award),
+        (Event.type, kind),
+    ):
+        if value is not None:
+            wanted = wanted.where(column == value)
     if team is not None:
-        statement = statement.where(or_(Event.team_id == team, Event.left_team_id == team))
-    return table(
-        ("TIME", "EVENT", "BY", "ACCOUNT", "TEAM", "LEFT TEAM", "AWARD"),
-        *(
-            (
-                f"{utc(event.created_at):%Y-%m-%d %H:%M:%S}",
-                event.type,
-                event.author,
-                event.account_id or "",
-                event.team_id or "",
-                event.left_team_id or "",
-                event.award_id or "",
-            )
-            for event in reversed(db.session.scalars(statement).all())
-        ),
+        wanted = wanted.where(or_(Event.team_id == team, Event.left_team_id == team))
+    found = _read(wanted.order_by(Event.id.desc()).limit(limit))[::-1]
+    _print(tuple(HEADINGS), *map(_row, found))
+    with suppress(KeyboardInterrupt):
+        while follow:
+            time.sleep(POLL)
+            last = found[-1].id if found else 0
+            new = _read(wanted.where(Event.id > last).order_by(Event.id))
+            if new:
+                _print(*map(_row, new))
+                found = new
+
+
+def _read(statement: Select[Event]) -> Sequence[Event]:
+    with exit_on_errors(), transaction(write=False):
+        return db.session.scalars(statement).all()
+
+
+def _print(*rows: tuple[object, ...]) -> None:
+    with writing():
+        click.echo(table(*rows, widths=HEADINGS.values()))
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    return (
+        f"{utc(event.created_at):%Y-%m-%d %H:%M:%S}",
+        event.type,
+        event.author,
+        event.account_id or "",
+        event.team_id or "",
+        event.left_team_id or "",
+        event.award_id or "",
+        event.app_id or "",
+        ", ".join(json.loads(event.changed or "[]")),
+        labels_of(Permission(event.granted)),
+        labels_of(Permission(event.revoked)),
     )

@@ -16,7 +16,7 @@ from commands.checks import exit_on_errors, require_current_schema
 from commands.groups import writing
 from database import connection, transaction
 from models import Account, Award, Awardee, Team, utc
-from permissions import Permission
+from permissions import Permission, labels_of
 
 _MEMBERS = select(func.count()).where(Account.team_id == Team.id).scalar_subquery()
 TABLES: dict[str, Select[*tuple[Any, ...]]] = {
@@ -104,7 +104,7 @@ def _cell(name: str, value: Any) -> str | int:
     if name == "members":
         return int(value)
     if name == "permissions":
-        return ", ".join(permission.label for permission in Permission(value))
+        return labels_of(Permission(value))
     if name == "created_at":
         return utc(value).isoformat(timespec="seconds").replace("+00:00", "Z")
     return ";".join(map(_harmless, (value or "").split(";")))  # some spreadsheets split there

@@ -3,9 +3,10 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -56,9 +57,10 @@ def writing() -> Iterator[None]:
         ) from None
 
 
-def table(*rows: tuple[object, ...]) -> str:
-    """Lay out rows of values, the first being the headings, in columns."""
-    widths = [max(len(str(value)) for value in column) for column in zip(*rows, strict=True)]
+def table(*rows: tuple[object, ...], widths: Iterable[int] = ()) -> str:
+    """Lay out rows of values, the first being the headings, in columns that are wide enough."""
+    lengths = ([len(str(value)) for value in column] for column in zip(*rows, strict=True))
+    widths = [max(pair) for pair in zip_longest(map(max, lengths), widths, fillvalue=0)]
     return "\n".join(
         "  ".join(
             str(value).ljust(width) for value, width in zip(row, widths, strict=True)

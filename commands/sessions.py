@@ -3,9 +3,10 @@
 import click
 from sqlalchemy import delete, select
 
+from callbacks.events import record
 from commands.groups import Commands, table
 from database import db
-from models import MAX_ID, Account, Session, now, utc
+from models import MAX_ID, Account, LogType, Session, now, utc
 
 sessions = Commands("sessions", help="Manage the sign-ins of accounts.")
 
@@ -47,7 +48,10 @@ def revoke(account_id: int) -> str:
     if account is None:
         raise click.ClickException(f"There is no account with the id {account_id}.")
     revoked = delete(Session).where(Session.account_id == account_id).returning(Session.id)
-    return f"Revoked {len(db.session.scalars(revoked).all())} sessions of {account.name}."
+    number = len(db.session.scalars(revoked).all())
+    if number:
+        record(LogType.SESSIONS_REVOKE, [account_id])
+    return f"Revoked {number} sessions of {account.name}."
 
 
 @sessions.text_command("prune")

@@ -8,7 +8,7 @@ from werkzeug.exceptions import Conflict, Forbidden
 
 import queries
 from api.endpoints import Blueprint, permit
-from authentication import principal
+from authentication import has_credentials, principal
 from callbacks.events import ACCOUNT_ATTRIBUTES, record, record_account_update
 from config import settings
 from database import Statement
@@ -19,6 +19,7 @@ from permissions import (
     Permission,
     Target,
     after_move,
+    labels_of,
     refused_grants,
     refused_revocations,
 )
@@ -144,7 +145,8 @@ def edit_account(
     if team != before.team_id:
         moved = {"team_id": team, "left_team_id": before.team_id}
         record(EventType.ACCOUNT_TEAM_UPDATE, [account], **moved)
-    record_account_update(account, before._asdict(), after)
+    author = None if has_credentials() else f"account {account}"
+    record_account_update(account, before._asdict(), after, author=author)
     return queries.account(account)
 
 
@@ -170,6 +172,5 @@ def insert_account(*, author: str | None = None, team_id: int | None = None, **v
 
 
 def _refuse(verb: str, refused: Iterable[Permission]) -> None:
-    labels = ", ".join(permission.label for permission in refused)
-    if labels:
+    if labels := labels_of(refused):
         raise Forbidden(f"You may not {verb} this account: {labels}.")

@@ -428,6 +428,8 @@ def test_nothing_personal_is_left(world: World) -> None:
     assert world.command("deliver", "--all")[0] == 0
     assert "ersonal" not in str(world.community.dump())
     assert [event[1] for event in world.community.dump()["events"]] == [
+        "callback_register",
+        "callback_register",
         "account_team_update",
         "account_delete",
     ]

@@ -48,6 +48,39 @@ class Listener:
         return {event: bodies for event, bodies in told.items() if bodies}
 
 
+def test_the_order_of_one_request(community: Community, as_: As) -> None:
+    """What is created comes before what is given, what is taken before what is deleted."""
+    bot = as_(community.bot(APP_PERMISSIONS))
+    last = 0
+
+    def told(method: str, path: str, body: Any = None) -> list[str]:
+        nonlocal last
+        assert bot(method, path, body).status_code < 300
+        answer = bot("GET", f"/events?after={last}&per_page=1000").get_json()
+        last = answer["last"]
+        return [event["type"] for event in answer["events"]]
+
+    red = community.team("Red")
+    for key in range(1, 501):
+        owns = Permission.MANAGE_OWN_TEAM if key in {7, 70, 500} else Permission(0)
+        community.account(key, red, owns)
+    award = {"title": "T", "image_url": "http://x", "team": red, "accounts": [1, 2]}
+    assert told("POST", "/awards/new", award) == ["award_create", *2 * ["award_give"]]
+    assert told("DELETE", "/award/1") == [*2 * ["award_take"], "award_delete"]
+    new = NEW | {"id": 1000, "team": red, "permissions": 32}
+    assert told("POST", "/accounts/new", new) == ["account_create", "account_team_update"]
+    change = {"team": 0, "name": "Anna"}
+    assert told("PATCH", "/account/1000", change) == ["account_team_update", "account_update"]
+    assert told("POST", "/awards/new", award) == ["award_create", *2 * ["award_give"]]
+    assert told("DELETE", "/account/1000") == ["account_delete"]
+    assert told("DELETE", f"/team/{red}") == [
+        "team_delete",
+        *500 * ["account_team_update"],
+        *3 * ["account_update"],
+        "award_update",
+    ]
+
+
 @pytest.fixture
 def listener(community: Community, as_: As) -> Iterator[Listener]:
     """Return an app that hears everything."""
@@ -67,11 +100,18 @@ def test_accounts(listener: Listener) -> None:
     }
     changes = {"name": "Anna", "team": red["id"], "grant_permissions": 1}
     ann = listener.did("PATCH", "/account/10", changes)
-    assert listener.heard() == {"account_team_update": [{"account": ann, "team": ann["team"]}]}
+    assert listener.heard() == {
+        "account_team_update": [{"account": ann, "team": ann["team"]}],
+        "account_update": [{"account": ann, "changed": ["name", "permissions"]}],
+    }
     assert ann["team"]["member_count"] == 2
-    listener.did("PATCH", "/account/10", {"team": red["id"]})
-    listener.did("PATCH", "/account/10", {"name": "Ann", "revoke_permissions": 1})
+    listener.did("PATCH", "/account/10", {"team": red["id"], "name": "Anna"})
+    listener.did("PATCH", "/account/10", {"grant_permissions": 1, "revoke_permissions": 2})
     assert listener.heard() == {}
+    picture = "https://x/1.png"
+    ann = listener.did("PATCH", "/account/10", {"discriminator": 2, "avatar_url": picture})
+    changed = ["discriminator", "avatar_url"]
+    assert listener.heard() == {"account_update": [{"account": ann, "changed": changed}]}
     ann = listener.did("PATCH", "/account/10", {"team": 0})
     assert listener.heard() == {"account_team_update": [{"account": ann, "team": None}]}
     listener.did("PATCH", "/account/10", {"team": 0})
@@ -93,7 +133,12 @@ def test_teams(listener: Listener, community: Community) -> None:
     shown = listener.did("GET", f"/team/{red}")
     listener.did("DELETE", f"/team/{red}")
     bodies = [{"account": listener.did("GET", f"/account/{key}"), "team": None} for key in (9, 10)]
-    assert listener.heard() == {"team_delete": [{"team": shown}], "account_team_update": bodies}
+    assert listener.heard() == {
+        "team_delete": [{"team": shown}],
+        "account_team_update": bodies,
+        "account_update": [{"account": bodies[1]["account"], "changed": ["permissions"]}],
+        "award_update": [{"award": shown["awards"][0], "changed": ["team"]}],
+    }
     assert bodies[1]["account"]["permissions"] == 0
 
 
@@ -105,13 +150,21 @@ def test_awards(listener: Listener, community: Community) -> None:
     award = listener.did("POST", "/awards/new", body)
     ann, bob = (listener.did("GET", f"/account/{key}") for key in (10, 11))
     assert listener.heard() == {
-        "award_give": [{"award": award, "account": ann}, {"award": award, "account": bob}]
+        "award_create": [{"award": award}],
+        "award_give": [{"award": award, "account": ann}, {"award": award, "account": bob}],
     }
     assert ann["awards"] == bob["awards"] == [award]
-    listener.did("PATCH", f"/award/{award['id']}", {"title": "Best"})
+    award = listener.did("PATCH", f"/award/{award['id']}", {"title": "Best", "points": 3})
+    changed = ["title", "points"]
+    assert listener.heard() == {"award_update": [{"award": award, "changed": changed}]}
+    blue, url = community.team("Blue"), "http://y"
+    award = listener.did("PATCH", f"/award/{award['id']}", {"team": blue, "image_url": url})
+    changed = ["image_url", "team"]
+    assert listener.heard() == {"award_update": [{"award": award, "changed": changed}]}
+    listener.did("PATCH", f"/award/{award['id']}", {"title": "Best", "team": blue})
     listener.did("PUT", f"/account/10/award/{award['id']}", {})
     assert listener.heard() == {}
-    award = {"id": award["id"], "title": "Best", "image_url": "http://x"}
+    assert award == {"id": award["id"], "title": "Best", "image_url": url}
     listener.did("DELETE", f"/account/10/award/{award['id']}")
     ann = listener.did("GET", "/account/10")
     assert listener.heard() == {"award_take": [{"award": award, "account": ann}]}
@@ -122,7 +175,8 @@ def test_awards(listener: Listener, community: Community) -> None:
     listener.did("DELETE", f"/award/{award['id']}")
     ann, bob = (listener.did("GET", f"/account/{key}") for key in (10, 11))
     assert listener.heard() == {
-        "award_take": [{"award": award, "account": ann}, {"award": award, "account": bob}]
+        "award_take": [{"award": award, "account": ann}, {"award": award, "account": bob}],
+        "award_delete": [{"award": award}],
     }
     assert bob["awards"] == []
 
@@ -142,7 +196,8 @@ def test_refused_requests_are_no_events(listener: Listener, community: Community
     assert listener.bot("POST", "/accounts/new", NEW | {"id": 10}).status_code == 409
     assert listener.bot("DELETE", f"/account/10/award/{award}").status_code == 404
     assert listener.heard() == {}
-    assert community.dump()["events"] == []
+    told = {event[1] for event in community.dump()["events"]}
+    assert told == {"callback_register"}
 
 
 def test_the_log(app: Flask, community: Community, as_: As) -> None:
@@ -171,6 +226,8 @@ def test_the_log(app: Flask, community: Community, as_: As) -> None:
     assert rows[0][0] == "TIME"
     assert len(run(args=["events", "list", "--account", "10"]).stdout.splitlines()) == 6
     assert len(run(args=["events", "list", "--team", f"{red}"]).stdout.splitlines()) == 5
+    assert len(run(args=["events", "list", "--award", f"{award}"]).stdout.splitlines()) == 2
+    assert len(run(args=["events", "list", "--type", "team_create"]).stdout.splitlines()) == 2
     assert len(run(args=["events", "list", "--limit", "2"]).stdout.splitlines()) == 3
     assert run(args=["events", "list", "--team", "x"]).exit_code == 2
     everything = str(community.dump())
@@ -186,7 +243,7 @@ def test_old_events_and_deliveries_are_forgotten(
     bot = Caller(app.test_client(), community.bot(APP_PERMISSIONS))
     bot("PUT", "/callback/team_create", {"url": "http://127.0.0.1:1/", "secret": SECRET})
     bot("POST", "/teams/new", {"name": "Red"})
-    for age, events, deliveries in ((1, 2, 1), (2, 1, 1)):
+    for age, events, deliveries in ((1, 3, 1), (2, 1, 1)):
         with app.app_context(), transaction(write=True):
             db.session.execute(db.update(Event).values(created_at=now() - 86400 * age))
             old = now() - 86400 * age

@@ -6,6 +6,7 @@ from typing import Any
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import null
 
 import queries
 from database import db, transaction
@@ -15,7 +16,9 @@ from schemas import (
     AccountPageSchema,
     AccountSchema,
     AwardDetailsSchema,
+    AwardPageSchema,
     AwardSchema,
+    StandingsPageSchema,
     TeamPageSchema,
     TeamSchema,
 )
@@ -37,7 +40,13 @@ ACCOUNT = st.fixed_dictionaries(
     }
 )
 AWARD = st.fixed_dictionaries(
-    {"title": TEXT, "image_url": TEXT, "team_id": st.sampled_from([None, 1, 2])}
+    {
+        "title": TEXT,
+        "image_url": TEXT,
+        "team_id": st.sampled_from([None, 1, 2]),
+        "points": st.integers(0, 1000),
+        "created_at": st.none() | TIME,
+    }
 )
 
 
@@ -93,6 +102,27 @@ def test_the_database_writes_what_the_schemas_make(
         assert shown == AccountPageSchema().dump(page_of(found, page))
         shown = read(queries.team_page(**page))
         assert shown == TeamPageSchema().dump(page_of(teams, page))
+        entries = [
+            award
+            | {"award": award, "name": award["title"], "holders": len(award["holders"])}
+            | {"team": of_id(teams, award["team_id"])}
+            for award in awards
+        ]
+        shown = read(queries.award_page(**page))
+        assert shown == AwardPageSchema().dump(page_of(entries, page))
+        ranked = [standing(team, awards) for team in by_name(teams)]
+        ranked.sort(key=lambda one: -one["points"])
+        for one in ranked:
+            one["rank"] = 1 + sum(other["points"] > one["points"] for other in ranked)
+        place = {"page": 0, "per_page": 20}
+        shown = read(queries.standings(**place))
+        assert shown == StandingsPageSchema().dump(counts_of(ranked, place) | {"data": ranked})
+
+
+def standing(team: Record, awards: list[Record]) -> Record:
+    """Return how a team stands, but for its rank."""
+    won = [award["points"] for award in awards if award["team_id"] == team["id"]]
+    return {"team": team, "points": sum(won), "awards": len(won)}
 
 
 def store(teams: list[Record], accounts: list[Record], awards: list[Record]) -> None:
@@ -106,6 +136,7 @@ def store(teams: list[Record], accounts: list[Record], awards: list[Record]) -> 
         for award in awards:
             holders = award["holders"]
             values = {name: value for name, value in award.items() if name != "holders"}
+            values["created_at"] = null() if award["created_at"] is None else award["created_at"]
             db.session.add(Award(**values))
             db.session.flush()
             db.session.add_all(Awardee(account_id=key, award_id=award["id"]) for key in holders)
@@ -123,9 +154,14 @@ def by_name(records: list[Record]) -> list[Record]:
 
 def page_of(records: list[Record], page: Record) -> Record:
     """Return the first page of records."""
+    return counts_of(records, page) | {"data": by_name(records)[: page["per_page"]]}
+
+
+def counts_of(records: list[Record], page: Record) -> Record:
+    """Return what the first page of records says of the whole."""
     size = page["per_page"]
     counts = {"page": 0, "per_page": size, "pages": -(-len(records) // size)}
-    return counts | {"results": len(records), "data": by_name(records)[:size]}
+    return counts | {"results": len(records)}
 
 
 def read(shown: queries.JSON | None) -> Any:

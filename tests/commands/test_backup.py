@@ -221,7 +221,7 @@ def test_being_interrupted(
 
 def test_a_database_that_is_not_whole(database: Path, folder: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO awardees VALUES (7, 8)")
+        connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     reason = refused(database, folder / "new.db")
     assert "row 1 of awardees refers to a row of awards that is not there" in reason
     with database.open("r+b") as opened:

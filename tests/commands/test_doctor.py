@@ -178,7 +178,7 @@ def test_no_database(tmp_path: Path, database: Path) -> None:
 @pytest.mark.sqlite
 def test_a_damaged_database(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO awardees VALUES (7, 8)")
+        connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     (found,) = problems(database)
     assert "damaged: row 1 of awardees refers to a row of awards that is not there" in found
     with database.open("r+b") as opened:
