@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     cast,
     exists,
     func,
@@ -31,7 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from database import Statement
 from fields import Timestamp
-from models import MAX_ID, Account, Award, Awardee, Callback, Session, Team, fold
+from models import MAX_ID, Account, Award, Awardee, Callback, Delivery, Session, Team, fold
 from schemas import (
     AccountPageSchema,
     AccountSchema,
@@ -39,6 +40,8 @@ from schemas import (
     AwardSchema,
     CallbackSchema,
     CallbacksSchema,
+    DeliveriesSchema,
+    DeliverySchema,
     SessionSchema,
     TeamPageSchema,
     TeamSchema,
@@ -46,6 +49,8 @@ from schemas import (
 
 JSON = bytes
 """A JSON object, as a line in UTF-8."""
+
+DELIVERIES_SHOWN = 100
 
 
 class _Spelled(FunctionElement[Any]):
@@ -346,3 +351,58 @@ def _page(model: type[Account | Team], *, named: bool, in_team: bool = False) ->
     if in_team:
         statement = statement.where(exists().where(Team.id == _TEAM_ID))
     return Statement(statement)
+
+
+def select_waiting(
+    *, resting_until: ColumnElement[float | None], retry_at: ColumnElement[float | None]
+) -> Select[Any]:
+    """Return the statement for what waits for a callback, given when a rest and a pause end.
+
+    Each subject's deliveries go out with the first of them, which is the one that `due_at` is known
+    of. So the first of all are about the subjects whose first ones are the first.
+    """
+    callback = (
+        select(Callback.id, Callback.last_error, resting_until.label("resting_until"))
+        .where(_own, Callback.event == bindparam("event", type_=Text))
+        .cte("callback")
+    )
+    waits = Delivery.callback_id == callback.c.id
+    rest = func.coalesce(callback.c.resting_until, 0)
+    goes_at = case((retry_at > rest, retry_at), else_=rest).label("goes_at")
+    ids = (
+        select(Delivery.id, goes_at)
+        .where(waits, Delivery.due_at >= 0)
+        .order_by(goes_at, Delivery.id)
+        .limit(DELIVERIES_SHOWN)
+        .subquery()
+    )
+    first = select(Delivery.subject, ids.c.goes_at).join(ids, ids.c.id == Delivery.id).cte("first")
+    of_these = Delivery.subject.in_(select(first.c.subject))  # so that SQLite uses the index
+    shown = (
+        select(
+            Delivery.id,
+            Delivery.webhook_id,
+            Delivery.created_at,
+            Delivery.attempts,
+            Delivery.last_error,
+            retry_at.label("retry_at"),
+            first.c.goes_at,
+        )
+        .join(first, first.c.subject == Delivery.subject)
+        .where(waits, of_these)
+        .order_by(first.c.goes_at, Delivery.id)
+        .limit(DELIVERIES_SHOWN)
+        .cte("shown")
+    )
+    all_ = select(func.count().label("number"), func.min(Delivery.id).label("oldest"))
+    counted = all_.where(waits).subquery()
+    since = select(Delivery.created_at).where(Delivery.id == counted.c.oldest).scalar_subquery()
+    delivery = shape(DeliverySchema, shown.c, id=shown.c.webhook_id)
+    value = shape(
+        DeliveriesSchema,
+        callback.c,
+        waiting=counted.c.number,
+        since=since,
+        deliveries=_list_of(delivery, shown, shown.c.goes_at, shown.c.id),
+    )
+    return _showing(value, callback, counted)
