@@ -35,7 +35,18 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from database import Statement
 from fields import Timestamp
-from models import MAX_ID, Account, Award, Awardee, Callback, Event, Session, Team, fold
+from models import (
+    MAX_ID,
+    Account,
+    Award,
+    Awardee,
+    Callback,
+    Delivery,
+    Event,
+    Session,
+    Team,
+    fold,
+)
 from schemas import (
     AccountPageSchema,
     AccountSchema,
@@ -45,6 +56,8 @@ from schemas import (
     AwardSchema,
     CallbackSchema,
     CallbacksSchema,
+    DeliveriesSchema,
+    DeliverySchema,
     EventSchema,
     EventsSchema,
     SessionSchema,
@@ -56,6 +69,8 @@ from schemas import (
 
 JSON = bytes
 """A JSON object, as a line in UTF-8."""
+
+DELIVERIES_SHOWN = 100
 
 
 class _Spelled(FunctionElement[Any]):
@@ -497,3 +512,58 @@ def _events(*about: str) -> Statement:
     last = select(func.coalesce(func.max(rows.c.id), after)).scalar_subquery()
     listed = _list_of(event, rows, rows.c.id)
     return Statement(_showing(shape(EventsSchema, events=listed, last=last)))
+
+
+def select_waiting(
+    *, resting_until: ColumnElement[float | None], retry_at: ColumnElement[float | None]
+) -> Select[Any]:
+    """Return the statement for what waits for a callback, given when a rest and a pause end.
+
+    Each subject's deliveries go out with the first of them, which is the one that `due_at` is known
+    of. So the first of all are about the subjects whose first ones are the first.
+    """
+    callback = (
+        select(Callback.id, Callback.last_error, resting_until.label("resting_until"))
+        .where(_own, Callback.event == bindparam("event", type_=Text))
+        .cte("callback")
+    )
+    waits = Delivery.callback_id == callback.c.id
+    rest = func.coalesce(callback.c.resting_until, 0)
+    goes_at = case((retry_at > rest, retry_at), else_=rest).label("goes_at")
+    ids = (
+        select(Delivery.id, goes_at)
+        .where(waits, Delivery.due_at >= 0)
+        .order_by(goes_at, Delivery.id)
+        .limit(DELIVERIES_SHOWN)
+        .subquery()
+    )
+    first = select(Delivery.subject, ids.c.goes_at).join(ids, ids.c.id == Delivery.id).cte("first")
+    of_these = Delivery.subject.in_(select(first.c.subject))  # so that SQLite uses the index
+    shown = (
+        select(
+            Delivery.id,
+            Delivery.webhook_id,
+            Delivery.created_at,
+            Delivery.attempts,
+            Delivery.last_error,
+            retry_at.label("retry_at"),
+            first.c.goes_at,
+        )
+        .join(first, first.c.subject == Delivery.subject)
+        .where(waits, of_these)
+        .order_by(first.c.goes_at, Delivery.id)
+        .limit(DELIVERIES_SHOWN)
+        .cte("shown")
+    )
+    all_ = select(func.count().label("number"), func.min(Delivery.id).label("oldest"))
+    counted = all_.where(waits).subquery()
+    since = select(Delivery.created_at).where(Delivery.id == counted.c.oldest).scalar_subquery()
+    delivery = shape(DeliverySchema, shown.c, id=shown.c.webhook_id)
+    value = shape(
+        DeliveriesSchema,
+        callback.c,
+        waiting=counted.c.number,
+        since=since,
+        deliveries=_list_of(delivery, shown, shown.c.goes_at, shown.c.id),
+    )
+    return _showing(value, callback, counted)

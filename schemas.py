@@ -172,6 +172,44 @@ class CallbacksSchema(Sent):
     )
 
 
+class PingSchema(Sent):
+    """What came of a ping: the status that was answered, and what is wrong (or null)."""
+
+    status = ma.fields.Integer(allow_none=True)
+    error = ma.fields.String(allow_none=True)
+    seconds = ma.fields.Float()
+
+
+class DeliverySchema(Sent):
+    """A delivery that waits, by its `webhook-id`, with the end of its own pause (or null)."""
+
+    id = ma.fields.String()
+    created_at = Timestamp()
+    attempts = ma.fields.Integer()
+    retry_at = Timestamp(allow_none=True)
+    last_error = ma.fields.String(allow_none=True)
+
+
+class DeliveriesSchema(Sent):
+    """What waits for a callback, since when, and until when its receiver is left alone (or null).
+
+    The first 100 deliveries are listed, in the order in which they will go out.
+    """
+
+    waiting = ma.fields.Integer()
+    since = Timestamp(allow_none=True)
+    resting_until = Timestamp(allow_none=True)
+    last_error = ma.fields.String(allow_none=True)
+    deliveries = ma.fields.List(ma.fields.Nested(DeliverySchema))
+
+
+class DeliveredSchema(Sent):
+    """How many deliveries a receiver took just now, and how many still wait for it."""
+
+    delivered = ma.fields.Integer()
+    waiting = ma.fields.Integer()
+
+
 class SignupsSchema(Sent):
     """Whether new accounts can be made."""
 

@@ -10,7 +10,7 @@ or the body as a dict; whatever they name exists, and the caller may do this to 
 4. A write runs in one transaction, in which its caller is judged again and what it names is looked
    up. The view of a read is one statement, and so one snapshot of the database.
 5. What the write's events gave to deliver is sent.
-6. What was committed is answered.
+6. What was committed is answered, or what came of it outside, for an endpoint with a `then`.
 """
 
 import json
@@ -49,7 +49,9 @@ class Endpoint:
     `returns` holds the schemas of its answers by their status; the first status is the one of an
     answer that is not an int. `needs` is None where anybody may call it. `discord` names the field
     of the body that may hold a Discord token: the view gets its user as `discord_user`, and a
-    request with nothing else needs no credentials. `errors` documents errors of its own.
+    request with nothing else needs no credentials. `then` is what a write does outside, once it is
+    committed and no transaction is open: it gets what the view returned, and returns the answer.
+    `errors` documents errors of its own.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Endpoint:
     body: type[ma.Schema] | None = None
     needs: Action | None = None
     discord: str = ""
+    then: Callable[[Any], Any] | None = None
     errors: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,7 +96,7 @@ class Endpoint:
         result = self._write(path)
         if recorded_some():
             deliver_after_write()
-        return self._answer(result)
+        return self._answer(self.then(result) if self.then else result)
 
     def _read(self, path: dict[str, str]) -> Any:
         if self.needs is not None:

@@ -11,6 +11,7 @@ and those behind it about the same account or team wait for it. One that cannot 
 not answer in time rests as a whole.
 """
 
+import json
 import math
 import os
 import socket
@@ -18,20 +19,33 @@ import time
 from collections import deque
 from collections.abc import Callable as Function
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from flask import current_app
-from sqlalchemy import bindparam, case, delete, exists, func, or_, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from callbacks.clock import JUMP
 from callbacks.events import FREE_NEXT
 from callbacks.signing import sign
-from config import settings
+from config import VERSION, settings
 from database import Statement, transaction
 from integrations.http import HungUpError, UnreachableError, fetch
 from models import Callback, Delivery, now
+from queries import JSON, select_waiting
 
 PAUSES = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
 """How many seconds to leave a receiver, or a delivery, alone after each failure in turn."""
@@ -47,6 +61,13 @@ POLL = 0.05
 
 _RUNS: set[str] = set()
 """The leases of the runs of this process."""
+
+
+def _if_ahead(moment: Any, seconds: Any) -> ColumnElement[float | None]:
+    """Return what `_is_ahead` is true of, as a statement sees it, or null."""
+    latest = bindparam("now") + (seconds + JUMP)
+    return case((moment.between(bindparam("now"), latest), moment))
+
 
 _OF_CALLBACK = Delivery.callback_id == bindparam("callback_id")
 _THIS = Callback.id == bindparam("callback_id")
@@ -107,6 +128,13 @@ _WAKE_ALL = Statement(
     update(Callback).where(Callback.resting_until.is_not(None)).values(resting_until=None)
 )
 _COUNT = Statement(select(func.count()).select_from(Delivery))
+_COUNT_OF_CALLBACK = Statement(select(func.count()).where(_OF_CALLBACK))
+_WAITING = Statement(
+    select_waiting(
+        resting_until=_if_ahead(Callback.resting_until, _LONGEST_REST),
+        retry_at=_if_ahead(Delivery.due_at, PAUSES[-1]),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -120,31 +148,53 @@ class Sending:
 
 @dataclass(frozen=True)
 class Result:
-    """How a sending went: no error, a refusal, or an outage."""
+    """How a sending went: no error, a refusal, or an outage; the status is what was answered."""
 
+    seconds: float
+    status: int | None = None
     error: str | None = None
     is_outage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The bounds of one run, by the monotonic clock, and who is told of its progress."""
+    """The bounds of one run, by the monotonic clock, and who is told of its progress.
+
+    `only` is the one callback that is sent anything; None stands for all.
+    """
 
     last_start: float = math.inf
     end: float = math.inf
-    on_delivered: Function[[], None] = lambda: None
+    only: int | None = None
+    on_delivered: Function[[], object] = lambda: None
 
 
-def deliver_after_write() -> None:
+def deliver_after_write(**options: Any) -> None:
     """Send all that is due, for at most twice the timeout; what is left goes out later.
 
-    Whatever goes wrong is logged: the answer to the write does not depend on it.
+    Whatever goes wrong is logged: the answer to the write does not depend on it. The options are
+    those of `Run`.
     """
     begun_at, timeout = time.monotonic(), settings().callback_timeout.total_seconds()
+    last_start, end = begun_at + LAST_START * timeout, begun_at + 2 * timeout
     try:
-        _deliver(Run(last_start=begun_at + LAST_START * timeout, end=begun_at + 2 * timeout))
+        _deliver(Run(last_start=last_start, end=end, **options))
     except Exception:
         current_app.logger.exception("Delivery stopped; what is left goes out later.")
+
+
+def deliver_one(callback_id: int) -> dict[str, int]:
+    """Send what is due of one callback, as after a write; return how many were taken, and wait."""
+    delivered = count()
+    deliver_after_write(only=callback_id, on_delivered=delivered.__next__)
+    still_waiting = _COUNT_OF_CALLBACK.value(callback_id=callback_id)
+    return {"delivered": next(delivered), "waiting": still_waiting}
+
+
+def ping(callback: Any) -> dict[str, Any]:
+    """Send a callback a ping, now and never again; return what came of it."""
+    result = _post(callback, f"ping_{uuid4().hex}", json.dumps({"ping": callback.event}))
+    return {"status": result.status, "error": result.error, "seconds": round(result.seconds, 6)}
 
 
 def deliver_all(run: Run, *, everything: bool = False) -> None:
@@ -161,6 +211,12 @@ def make_due(callback_id: int) -> None:
     """End the pauses of a callback and of what waits for it."""
     _REST.run(callback_id=callback_id, failures=0, error=None, until=None)
     _MAKE_DUE.run(callback_id=callback_id, now=math.inf)
+
+
+def view_waiting(app_id: int | None, event: str) -> JSON | None:
+    """Return what waits for an app's callback for a type of event, or None if it has none."""
+    seen: JSON | None = _WAITING.value(app_id=app_id, event=event, now=now())
+    return seen
 
 
 def count_waiting() -> int:
@@ -180,7 +236,7 @@ def _deliver(run: Run) -> bool:
 
 
 def _take_turns(run: Run, lease: str) -> bool:
-    turns = deque(row.id for row in _DUE.all(now=now()))
+    turns = deque([run.only] if run.only else (row.id for row in _DUE.all(now=now())))
     busy: set[int] = set()
     sent: tuple[Sending, Result] | None = None
     while turns or sent:
@@ -267,35 +323,39 @@ def _is_running(pid: int) -> bool:
 
 
 def _send(sending: Sending) -> Result:
-    delivery, callback = sending.delivery, sending.callback
-    timestamp, body = int(time.time()), delivery.body.encode()
+    return _post(sending.callback, sending.delivery.webhook_id, sending.delivery.body)
+
+
+def _post(callback: Any, webhook_id: str, text: str) -> Result:
+    """Send a message to a callback's receiver, signed, and return how that went."""
+    timestamp, body = int(time.time()), text.encode()
     headers = {
         "Authorization": f"Bearer {callback.secret}",
         "Content-Type": "application/json",
-        "User-Agent": "Laurels",
-        "webhook-id": delivery.webhook_id,
+        "Laurels-Event": callback.event,
+        "User-Agent": f"Laurels/{VERSION}",
+        "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(callback.secret, delivery.webhook_id, timestamp, body),
+        "webhook-signature": sign(callback.secret, webhook_id, timestamp, body),
     }
-    seconds = settings().callback_timeout.total_seconds()
+    timeout = settings().callback_timeout.total_seconds()
+    status, error, is_outage = None, None, False
     begun_at = time.perf_counter()
     try:
-        answer = fetch("POST", callback.url, headers=headers, data=body, seconds=seconds)
-    except HungUpError as error:
-        result = Result(str(error))
-    except UnreachableError as error:
-        result = Result(str(error), is_outage=True)
+        status = fetch("POST", callback.url, headers=headers, data=body, seconds=timeout).status
+    except UnreachableError as failure:
+        error, is_outage = str(failure), not isinstance(failure, HungUpError)
     else:
-        accepted = 200 <= answer.status < 300
-        result = Result() if accepted else Result(f"answered with status {answer.status}")
+        error = None if 200 <= status < 300 else f"answered with status {status}"
+    seconds = time.perf_counter() - begun_at
     current_app.logger.info(
         "delivery %s callback %d: %s, %.1f ms",
-        delivery.webhook_id,
+        webhook_id,
         callback.id,
-        result.error or "ok",
-        (time.perf_counter() - begun_at) * 1000,
+        error or "ok",
+        seconds * 1000,
     )
-    return result
+    return Result(seconds, status, error, is_outage)
 
 
 def _store(sending: Sending, result: Result) -> None:

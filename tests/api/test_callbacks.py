@@ -6,6 +6,7 @@ from models import EventType
 from permissions import ACCOUNT_PERMISSIONS, APP_PERMISSIONS
 from tests.support.community import As, Community, answer, issues, refusal
 
+TOOLS = (("POST", "test"), ("GET", "deliveries"), ("POST", "deliver"))
 HERE = {"url": "http://bot:8001/events", "secret": "s3cret"}
 
 
@@ -15,6 +16,8 @@ def test_whole_life(community: Community, as_: As, event: str) -> None:
     path = f"/callback/{event}"
     assert refusal(bot("GET", path)) == 404
     assert refusal(bot("DELETE", path)) == 404
+    for method, tool in TOOLS:
+        assert refusal(bot(method, f"{path}/{tool}")) == 404
     assert answer(bot("GET", "/callbacks?")) == (200, {"callbacks": {}})
     shown = {"id": 1, "event": event, "url": "http://bot:8001/events"}
     assert answer(bot("PUT", path, HERE)) == (200, shown)
@@ -34,6 +37,8 @@ def test_each_app_has_its_own(community: Community, as_: As) -> None:
     assert answer(two("GET", "/callbacks")) == (200, {"callbacks": {}})
     assert refusal(two("GET", path)) == 404
     assert refusal(two("DELETE", path)) == 404
+    for method, tool in TOOLS:
+        assert refusal(two(method, f"{path}/{tool}")) == 404
     assert two("PUT", path, HERE).get_json()["id"] == 2
 
 
@@ -45,6 +50,9 @@ def test_unknown_events(community: Community, as_: As) -> None:
             if method == "PUT":
                 expected = [("body secret", "missing"), ("body url", "missing"), *expected]
             assert issues(bot(method, f"/callback/{event}", {})) == expected
+        for method, tool in TOOLS:
+            found = issues(bot(method, f"/callback/{event}/{tool}"))
+            assert found == [("path event", "invalid")]
 
 
 @pytest.mark.parametrize(
@@ -82,4 +90,6 @@ def test_who_may(community: Community, as_: As) -> None:
         assert refusal(caller("GET", "/callback/team_create")) == status
         assert refusal(caller("DELETE", "/callback/team_create")) == status
         assert refusal(caller("GET", "/callbacks")) == status
+        for method, tool in TOOLS:
+            assert refusal(caller(method, f"/callback/team_create/{tool}")) == status
     assert community.dump() == before

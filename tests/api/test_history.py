@@ -149,6 +149,15 @@ def named(model: Any, row: Row) -> dict[str, Any]:
     return {f"{model.__name__.lower()}_id": row["id"]}
 
 
+def manage_a_callback(do: Do, bot: Any) -> None:
+    there = {"url": "http://127.0.0.1:1/", "secret": SECRET}
+    do(bot, "PUT", "/callback/<event>", there, event="team_update")
+    do(bot, "PUT", "/callback/<event>", there | {"secret": "new"}, event="team_update")
+    do(bot, "POST", "/callback/<event>/test", event="team_update")
+    do(bot, "POST", "/callback/<event>/deliver", event="team_update")
+    do(bot, "DELETE", "/callback/<event>", event="team_update")
+
+
 def test_every_write_has_its_line(app: Flask, community: Community, as_: As) -> None:
     watch = Watcher(community, as_)
     watch.command("apps", "create", "bot", "--all")
@@ -176,10 +185,7 @@ def test_every_write_has_its_line(app: Flask, community: Community, as_: As) -> 
     do(bot, "PUT", "/account/<account>/award/<award>", **of)
     do(bot, "DELETE", "/account/<account>/award/<award>", **of)
     do(bot, "DELETE", "/award/<award>", award=second)
-    there = {"url": "http://127.0.0.1:1/", "secret": SECRET}
-    do(bot, "PUT", "/callback/<event>", there, event="team_update")
-    do(bot, "PUT", "/callback/<event>", there | {"secret": "new"}, event="team_update")
-    do(bot, "DELETE", "/callback/<event>", event="team_update")
+    manage_a_callback(do, bot)
     do(bot, "POST", "/auth/create_session", {"account": 10})
     session = community.session(10)
     session = (session[0], do(session, "POST", "/auth/reset_token")["password"])

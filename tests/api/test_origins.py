@@ -37,6 +37,8 @@ WRITES = [
     ("DELETE", "/team/1"),
     ("PUT", "/account/1/award/1"),
     ("POST", "/auth/reset_token"),
+    ("POST", "/callback/team_create/test"),
+    ("POST", "/callback/team_create/deliver"),
 ]
 REFUSED = (
     403,

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from database import connection, db, transaction
-from models import Account, Award, Awardee, Team
+from models import Account, Award, Awardee, Delivery, Team
 from permissions import Permission
 from tests.support.community import Community
 
@@ -118,6 +118,27 @@ def test_writes_to_many(
     with counted(community) as statements:
         assert client.delete("/team/1", auth=auth).status_code == 204
     assert len(statements) == 16, statements
+
+
+@pytest.mark.parametrize("number", [0, 1, ACCOUNTS])
+def test_tools_of_callbacks(community: Community, client: FlaskClient, number: int) -> None:
+    auth = community.bot()
+    body = {"url": "http://127.0.0.1:1/", "secret": "x"}
+    assert client.put("/callback/team_create", json=body, auth=auth).status_code == 200
+    with community.app.app_context(), transaction(write=True):
+        db.session.add_all(
+            Delivery(callback_id=1, subject=key, webhook_id=f"msg_{key}", body="{}")
+            for key in range(number)
+        )
+    for method, tool, most in (
+        ("GET", "deliveries", 2),
+        ("POST", "test", 3),
+        ("POST", "deliver", 15 if number else 9),
+    ):
+        with counted(community) as statements:
+            response = client.open(f"/callback/team_create/{tool}", method=method, auth=auth)
+            assert response.status_code == 200
+        assert len(statements) == most, statements
 
 
 def test_lists_use_their_indexes(community: Community) -> None:

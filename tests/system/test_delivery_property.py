@@ -76,6 +76,10 @@ class Community(RuleBasedStateMachine):
     def run_the_command(self, everything: bool) -> None:
         command(self.server.database, *DELIVER, *(["--all"] if everything else []))
 
+    @rule()
+    def ask_for_all_that_waits(self) -> None:
+        self.bot("POST", "/callback/account_team_update/deliver")
+
     def teardown(self) -> None:
         """Recover, run the command, and compare."""
         if not hasattr(self, "bot"):

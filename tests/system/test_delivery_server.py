@@ -160,3 +160,25 @@ def test_two_servers_and_two_commands_at_once(bot: Bot, receiver: Receiver) -> N
         teams = [body["team"]["id"] for body in receiver.taken if body["account"]["id"] == str(key)]
         assert teams == [1] + [2 - turn % 2 for turn in range(turns)]
         assert all(one != other for one, other in pairwise(teams))
+
+
+def test_two_servers_deliver_at_once(bot: Bot, receiver: Receiver) -> None:
+    """Asked for the same by four at once, they send nothing twice."""
+    accounts = 20
+    bot.populate(accounts)
+    bot.register(receiver)
+    receiver.mode = 500
+    for key in range(1, accounts + 1):
+        bot("PATCH", f"/account/{key}", {"team": 1})
+    receiver.mode = 200
+    refused = len(receiver.attempts)
+    url = "/callback/account_team_update/deliver"
+    with Server(bot.server.database) as other, ThreadPoolExecutor(4) as pool:
+
+        def deliver_too(server: Server) -> Any:
+            return requests.post(server.url + url, auth=bot.auth, timeout=30).json()
+
+        answers = list(pool.map(deliver_too, [bot.server, other] * 2))
+    assert sum(answer["delivered"] for answer in answers) == accounts
+    assert min(answer["waiting"] for answer in answers) == 0
+    assert len(set(receiver.ids[refused:])) == len(receiver.ids[refused:]) == accounts

@@ -6,8 +6,11 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -76,36 +79,71 @@ def test_python_example(server: Server, tmp_path: Path) -> None:
     assert printed == "Bob is in Blue\n"
 
 
-def test_the_receiver_of_the_documentation(server: Server, tmp_path: Path) -> None:
+def test_the_first_ten_minutes_with_callbacks(server: Server, tmp_path: Path) -> None:
+    """Each answer is the documentation's, but for times and ids."""
     username, password = create_bot(server.database, "--all")
+    register, miss, deliver = blocks(CALLBACKS, "sh")
+    nobody_listens, one_waits, _ = blocks(CALLBACKS, "json")
+    script, receiver = blocks(CALLBACKS, "python")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "receiver.py").write_text(blocks(CALLBACKS, "python")[0])
-    receiver = subprocess.Popen(
+
+    def here(text: str) -> str:
+        return text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace(
+            "127.0.0.1:8001", f"127.0.0.1:{port}"
+        )
+
+    def play(commands: str) -> str:
+        commands = f"{register.splitlines()[0]}\n{commands}"  # it names the callback
+        login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password}
+        return shell(here(commands), server, tmp_path, LOGIN=f"{username}:{password}", **login)
+
+    def plain(printed: str) -> Any:
+        same = re.sub(r"msg_\w+", "msg_", re.sub(r"\d+\.\d+", "0.5", printed))
+        return json.loads(same[same.rfind("\n{") + 1 :])
+
+    (tmp_path / "script.py").write_text(here(script))
+    (tmp_path / "receiver.py").write_text(receiver)
+    assert plain(play(register)) == plain(nobody_listens)
+    with listening(port, tmp_path) as process:
+        sent = plain(play(register.splitlines()[-1]))
+        assert sent == {"status": 204, "error": None, "seconds": 0.5}
+    assert process.communicate()[0] == "a ping\n"
+    assert plain(play(miss)) == plain(one_waits)
+    printed = play(".venv/bin/python script.py")
+    assert re.sub(r"msg_\w+", "msg_", printed) == (
+        "ping: Connection refused\nmsg_ waits: Connection refused\n"
+    )
+    with listening(port, tmp_path) as process:
+        assert plain(play(deliver)) == {"delivered": 1, "waiting": 0}
+        assert play(".venv/bin/python script.py") == (
+            "ping: fine\n{'delivered': 0, 'waiting': 0}\n"
+        )
+        for signature in (None, "v1", "v1,forged"):
+            headers = {"webhook-id": "1", "webhook-timestamp": f"{time.time():.0f}"}
+            headers |= {"webhook-signature": signature} if signature else {}
+            forged = requests.post(f"http://127.0.0.1:{port}/", b"{}", headers=headers, timeout=5)
+            assert forged.status_code == 401
+    assert process.communicate()[0] == "Ann is in Red\na ping\n"
+
+
+@contextmanager
+def listening(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run the receiver in a folder."""
+    process = subprocess.Popen(
         [BIN / "python", "receiver.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env={"SECRET": "a long random text", "PORT": str(port), "PYTHONWARNINGS": "ignore"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    register = blocks(CALLBACKS, "sh")[0].replace("127.0.0.1:8001", f"127.0.0.1:{port}")
-    shell(register, server, tmp_path, LOGIN=f"{username}:{password}")
-    api = requests.Session()
-    api.auth = (username, password)
-    api.post(f"{server.url}/teams/new", json={"name": "Red"})
-    wait_for(port)
-    body = {"id": 5, "name": "Ann", "discriminator": 0, "team": 1}
-    assert api.post(f"{server.url}/accounts/new", json=body).status_code == 201
-    for signature in (None, "v1", "v1,forged"):
-        headers = {"webhook-id": "1", "webhook-timestamp": f"{time.time():.0f}"}
-        headers |= {"webhook-signature": signature} if signature else {}
-        forged = requests.post(f"http://127.0.0.1:{port}/", b"{}", headers=headers, timeout=5)
-        assert forged.status_code == 401
-    receiver.kill()
-    assert receiver.communicate()[0] == "Ann is in Red\n"
-    api.close()
+    try:
+        wait_for(port)
+        yield process
+    finally:
+        process.kill()
 
 
 def wait_for(port: int) -> None:
@@ -152,7 +190,7 @@ def test_the_body_of_the_documentation(community: Community) -> None:
     """It has the attributes that a real one has."""
     community.account(1234567890, community.team())
     real = community.app.test_client().get("/account/1234567890").get_json()
-    body = json.loads(blocks(CALLBACKS, "json")[0])
+    body = json.loads(blocks(CALLBACKS, "json")[-1])
     assert body["account"].keys() == real.keys()
     assert body["team"].keys() == body["account"]["team"].keys() == real["team"].keys()
 
