@@ -7,7 +7,7 @@ writes its body, the state right after the change, into a delivery for each of t
 import json
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import g, has_request_context
 from sqlalchemy import (
@@ -130,23 +130,25 @@ def record(  # noqa: PLR0913 - what there is to say of an event
         _enqueue(event).run(**values)
 
 
-def record_account_update(
-    account_id: int,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    author: str | None = None,
-) -> None:
-    """Record which attributes of an account were changed, if any was."""
-    changed = [name for name in ACCOUNT_ATTRIBUTES if before[name] != after[name]]
+class Change(NamedTuple):
+    """Which attributes of an account changed, and which permissions it got and lost."""
+
+    changed: tuple[str, ...]
+    granted: int
+    revoked: int
+
+
+def account_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
+    """Return what changed of an account, but for its team."""
     held, holds = before["permissions"], after["permissions"]
-    record(
-        EventType.ACCOUNT_UPDATE,
-        [account_id] if changed else [],
-        author=author,
-        changed=changed,
-        granted=holds & ~held,
-        revoked=held & ~holds,
-    )
+    changed = tuple(name for name in ACCOUNT_ATTRIBUTES if before[name] != after[name])
+    return Change(changed, holds & ~held, held & ~holds)
+
+
+def record_account_update(account_id: int, change: Change, author: str | None = None) -> None:
+    """Record what changed of an account, if anything did."""
+    ids = [account_id] if change.changed else []
+    record(EventType.ACCOUNT_UPDATE, ids, author=author, **change._asdict())
 
 
 def forget_old() -> None:

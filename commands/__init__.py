@@ -3,7 +3,17 @@
 import click
 from flask import Flask
 
-from commands import accounts, apps, backup, callbacks, doctor, events, export, sessions
+from commands import (
+    accounts,
+    apps,
+    backup,
+    callbacks,
+    doctor,
+    events,
+    export,
+    import_accounts,
+    sessions,
+)
 from database import db
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -14,6 +24,7 @@ COMMANDS: tuple[click.Command, ...] = (
     events.events,
     backup.backup,
     export.export,
+    import_accounts.import_accounts,
     doctor.doctor,
 )
 

@@ -2,7 +2,7 @@
 
 import click
 
-from callbacks.events import record_account_update
+from callbacks.events import account_change, record_account_update
 from commands.groups import Commands
 from database import db
 from models import MAX_ID, Account
@@ -21,5 +21,5 @@ def superuser(account_id: int) -> str:
     before = vars(account).copy()
     account.permissions = int(ACCOUNT_PERMISSIONS)
     db.session.flush()
-    record_account_update(account_id, before, vars(account))
+    record_account_update(account_id, account_change(before, vars(account)))
     return f"{account.name} now has all permissions that an account can have."

@@ -2,7 +2,6 @@
 
 import csv
 import sys
-import unicodedata
 from collections.abc import Iterator
 from shutil import copyfileobj
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -14,6 +13,7 @@ from sqlalchemy import Select, String, cast, func, select
 
 from commands.checks import exit_on_errors, require_current_schema
 from commands.groups import writing
+from commands.spreadsheets import harmless
 from database import connection, transaction
 from models import Account, Award, Awardee, Team, utc
 from permissions import Permission, labels_of
@@ -107,15 +107,4 @@ def _cell(name: str, value: Any) -> str | int:
         return labels_of(Permission(value))
     if name == "created_at":
         return utc(value).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return ";".join(map(_harmless, (value or "").split(";")))  # some spreadsheets split there
-
-
-def _harmless(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet could take for a formula.
-
-    That is what begins with one of `=+-@`, perhaps in another width or behind something invisible,
-    or with a tab or an end of line.
-    """
-    visible = (letter for letter in unicodedata.normalize("NFKC", text) if letter.isprintable())
-    first = next((letter for letter in visible if letter != " "), "")
-    return f"'{text}" if first in set("=+-@") or text[:1] in set("\t\r\n") else text
+    return harmless(value or "")

@@ -9,7 +9,7 @@ from werkzeug.exceptions import Conflict, Forbidden
 import queries
 from api.endpoints import Blueprint, permit
 from authentication import has_credentials, principal
-from callbacks.events import ACCOUNT_ATTRIBUTES, record, record_account_update
+from callbacks.events import ACCOUNT_ATTRIBUTES, account_change, record, record_account_update
 from config import settings
 from database import Statement
 from integrations.discord import TOO_OFTEN, UNREACHABLE, DiscordUser
@@ -146,7 +146,7 @@ def edit_account(
         moved = {"team_id": team, "left_team_id": before.team_id}
         record(EventType.ACCOUNT_TEAM_UPDATE, [account], **moved)
     author = None if has_credentials() else f"account {account}"
-    record_account_update(account, before._asdict(), after, author=author)
+    record_account_update(account, account_change(before._asdict(), after), author)
     return queries.account(account)
 
 
