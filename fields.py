@@ -13,7 +13,7 @@ import marshmallow as ma
 from marshmallow import ValidationError, validate
 
 from database import Base
-from models import MAX_ID, EventType, LogType
+from models import MAX_ID, Account, EventType, LogType
 from permissions import ALL_PERMISSIONS
 
 MAX_PER_PAGE = 1000
@@ -28,6 +28,8 @@ UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
 HOST = re.compile(r"[\w.:-]+")
 SECRET = re.compile(r"[!-~]([ -~]*[!-~])?")
 KEY_PREFIX = "whsec_"
+DISCORD_ID = {"type": "string", "pattern": "^[0-9]{1,19}$"}
+"""How the ids of accounts are described: as strings alone, since JavaScript rounds such numbers."""
 
 
 class Message(str):
@@ -66,8 +68,7 @@ class Number(ma.fields.Integer):
     }
 
     def __init__(self, least: int, most: int, *, digits: bool = False, **kwargs: Any) -> None:
-        bounds = {"minimum": least, "maximum": most}
-        super().__init__(metadata=bounds | kwargs.pop("metadata", {}), **kwargs)
+        super().__init__(**kwargs)
         self.least, self.most, self.digits = least, most, digits
 
     def read(self, value: Any) -> int | None:
@@ -90,14 +91,10 @@ class Number(ma.fields.Integer):
 
 
 class Id(Number):
-    """An id, as an int or as a string of digits."""
+    """An id, as an int or as a string of digits; `discord` says that it is an account's."""
 
-    def __init__(self, least: int = 1, **kwargs: Any) -> None:
-        either = [
-            {"type": "integer", "minimum": least, "maximum": MAX_ID},
-            {"type": "string", "pattern": "^[0-9]{1,19}$"},
-        ]
-        metadata = {"anyOf": either} | kwargs.pop("metadata", {})
+    def __init__(self, least: int = 1, *, discord: bool = False, **kwargs: Any) -> None:
+        metadata = (DISCORD_ID if discord else {}) | kwargs.pop("metadata", {})
         super().__init__(least, MAX_ID, digits=True, metadata=metadata, **kwargs)
 
 
@@ -109,9 +106,12 @@ class Reference(Id):
     """
 
     def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
-        super().__init__(0 if none else 1, **kwargs)
         self.model = model
         self.model_name = model.__name__.lower()
+        zero = {"description": f"0 stands for no {self.model_name}."} if none else {}
+        metadata = zero | kwargs.pop("metadata", {})
+        is_discord = model is Account
+        super().__init__(0 if none else 1, discord=is_discord, metadata=metadata, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return super()._deserialize(value, attr, data, **kwargs) or None
@@ -245,11 +245,7 @@ class Discriminator(Text):
     default_error_messages = {"invalid": Message("This must be up to 4 digits.")}
 
     def __init__(self, **kwargs: Any) -> None:
-        either = [
-            {"type": "string", "pattern": "^[0-9]{1,4}$"},
-            {"type": "integer", "minimum": 0, "maximum": 9999},
-        ]
-        super().__init__(metadata={"anyOf": either} | kwargs.pop("metadata", {}), **kwargs)
+        super().__init__(metadata={"pattern": "^[0-9]{1,4}$"}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         digits = str(value) if type(value) in {int, str} else ""
@@ -279,10 +275,10 @@ class EventName(ma.fields.Enum[EventType]):
 class LoggedType(Text):
     """A type of event, of those that only the log has, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         types = [*EventType, *LogType]
         unknown = Message(f"There is no such type of event. There are: {', '.join(types)}.")
-        super().__init__(validate=validate.OneOf(types, error=unknown))
+        super().__init__(validate=validate.OneOf(types, error=unknown), **kwargs)
 
 
 class Timestamp(ma.fields.Float):

@@ -7,6 +7,7 @@ import marshmallow as ma
 from marshmallow import ValidationError
 
 from fields import (
+    DISCORD_ID,
     MAX_PER_PAGE,
     MAX_POINTS,
     UNKNOWN_FIELD,
@@ -28,7 +29,7 @@ from fields import (
     length,
     searchable,
 )
-from models import MAX_ID, Account, Award, Team
+from models import MAX_ID, Account, Award, EventType, Team
 
 # --- Objects that are sent ---
 
@@ -70,7 +71,7 @@ class TeamSchema(Sent):
 class AccountSchema(Sent):
     """An account, with its team (or null) and its own awards by id."""
 
-    id = ma.fields.String()
+    id = ma.fields.String(metadata=DISCORD_ID)
     name = ma.fields.String()
     discriminator = ma.fields.String()
     avatar_url = ma.fields.String(allow_none=True)
@@ -117,7 +118,7 @@ class EventSchema(Sent):
     type = ma.fields.String()
     created_at = Timestamp()
     author = ma.fields.String()
-    account = ma.fields.String(allow_none=True)
+    account = ma.fields.String(allow_none=True, metadata=DISCORD_ID)
     team = ma.fields.Integer(allow_none=True)
     left_team = ma.fields.Integer(allow_none=True)
     award = ma.fields.Integer(allow_none=True)
@@ -259,6 +260,24 @@ AwardPageSchema = page_of(AwardEntrySchema)
 StandingsPageSchema = page_of(StandingSchema)
 
 
+class PingBodySchema(Sent):
+    """What a receiver is sent to try it out: the type of event that it is registered for."""
+
+    ping = ma.fields.String()
+
+
+def event_body(event: EventType) -> type[ma.Schema]:
+    """Return the schema of what receivers are sent about an event."""
+    parts: dict[str, ma.fields.Field[Any]] = {
+        "account": ma.fields.Nested(AccountSchema),
+        "team": ma.fields.Nested(TeamSchema, allow_none=event.subject != "team"),
+        "award": ma.fields.Nested(AwardSchema),
+        "changed": ma.fields.List(ma.fields.String()),
+    }
+    name = event.title().replace("_", "")
+    return Sent.from_dict({part: parts[part] for part in event.body}, name=f"{name}Schema")
+
+
 # --- Parameters that are received ---
 
 
@@ -269,6 +288,10 @@ class Body(ma.Schema):
         "unknown": UNKNOWN_FIELD,
         "type": Message("The body must be a JSON object."),
     }
+
+    def on_bind_field(self, field_name: str, field: ma.fields.Field[Any]) -> None:
+        """Let the description say that null is taken for what need not be given."""
+        field.allow_none = not field.required
 
     @ma.pre_load
     def _leave_out_nulls(self, data: Any, **_: Any) -> Any:
@@ -284,7 +307,7 @@ class Body(ma.Schema):
 class NewAccount(Body):
     """A new account."""
 
-    id = Id(required=True)
+    id = Id(discord=True, required=True)
     name = Name(required=True)
     discriminator = Discriminator(required=True)
     avatar_url = Url()
@@ -356,6 +379,11 @@ class DiscordLogin(Body):
     token = Text(required=True, validate=length(2047))
 
 
+def says(description: str) -> dict[str, str]:
+    """Return what lets the description say this of a parameter."""
+    return {"description": description}
+
+
 class PageQuery(ma.Schema):
     """Which page of a list, counted from 0, and how many records are on a page."""
 
@@ -364,28 +392,44 @@ class PageQuery(ma.Schema):
 
         unknown = ma.EXCLUDE
 
-    page = Number(0, MAX_ID, digits=True, load_default=0)
-    per_page = Number(1, MAX_PER_PAGE, digits=True, load_default=20)
+    page = Number(
+        0, MAX_ID, digits=True, load_default=0, metadata=says("Which page, counted from 0.")
+    )
+    per_page = Number(
+        1,
+        MAX_PER_PAGE,
+        digits=True,
+        load_default=20,
+        metadata=says("How many records are on a page."),
+    )
 
 
 class TeamQuery(PageQuery):
     """Which teams: those with `q` in their name, without regard to case."""
 
-    q = Text(load_default="", validate=[length(255, 0), searchable])
+    q = Text(
+        load_default="",
+        validate=[length(255, 0), searchable],
+        metadata=says("Only those with this in their name, without regard to case."),
+    )
 
 
 class AccountQuery(TeamQuery):
     """Which accounts: those with `q` in their name, without regard to case, in one team."""
 
-    team = Reference(Team)
+    team = Reference(Team, metadata=says("Only the members of the team with this id."))
 
 
 class AwardQuery(PageQuery):
     """Which awards: those with `q` in their title, of a team, and held by an account."""
 
-    q = Text(load_default="", validate=[length(255, 0), searchable])
-    team = Reference(Team)
-    account = Reference(Account)
+    q = Text(
+        load_default="",
+        validate=[length(255, 0), searchable],
+        metadata=says("Only those with this in their title, without regard to case."),
+    )
+    team = Reference(Team, metadata=says("Only those of the team with this id."))
+    account = Reference(Account, metadata=says("Only those that this account has."))
 
 
 class EventQuery(ma.Schema):
@@ -399,12 +443,24 @@ class EventQuery(ma.Schema):
 
         unknown = ma.EXCLUDE
 
-    after = Number(0, MAX_ID, digits=True, load_default=0)
-    type = LoggedType()
-    account = Id()
-    team = Id()
-    award = Id()
-    per_page = Number(1, MAX_PER_PAGE, digits=True, load_default=100)
+    after = Number(
+        0,
+        MAX_ID,
+        digits=True,
+        load_default=0,
+        metadata=says("Only events with an id greater than this: the `last` of the answer before."),
+    )
+    type = LoggedType(metadata=says("Only events of this type."))
+    account = Id(discord=True, metadata=says("Only events about this account."))
+    team = Id(metadata=says("Only events about this team, or about who or what joined or left it."))
+    award = Id(metadata=says("Only events about this award."))
+    per_page = Number(
+        1,
+        MAX_PER_PAGE,
+        digits=True,
+        load_default=100,
+        metadata=says("How many events are listed at most."),
+    )
 
 
 PATH: dict[str, ma.fields.Field[Any]] = {

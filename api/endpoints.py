@@ -51,7 +51,7 @@ class Endpoint:
     of the body that may hold a Discord token: the view gets its user as `discord_user`, and a
     request with nothing else needs no credentials. `then` is what a write does outside, once it is
     committed and no transaction is open: it gets what the view returned, and returns the answer.
-    `errors` documents errors of its own.
+    `errors` documents errors of its own. A `deprecated` endpoint is another path of the same view.
     """
 
     method: str
@@ -64,6 +64,7 @@ class Endpoint:
     discord: str = ""
     then: Callable[[Any], Any] | None = None
     errors: Mapping[int, str] = field(default_factory=dict)
+    deprecated: bool = False
 
     def __post_init__(self) -> None:
         """Raise `TypeError` if the view does not fit its route."""
@@ -221,7 +222,9 @@ class Blueprint(flask.Blueprint):
     ) -> Callable[[View], View]:
         def decorator(view: View) -> View:
             for rule in rules:
-                endpoint = Endpoint(method=method, rule=rule, view=view, **options)
+                endpoint = Endpoint(
+                    method=method, rule=rule, view=view, deprecated=rule != rules[0], **options
+                )
                 self.described.append(endpoint)
                 self.add_url_rule(rule, f"{method} {rule}", endpoint, methods=[method])
             return view

@@ -19,15 +19,52 @@ from api.origins import FOREIGN
 from api.parsing import TOO_LARGE, UNREADABLE_BODY
 from authentication import unauthorized
 from config import VERSION
-from fields import REQUIRED, Discriminator, Id
-from schemas import ErrorSchema, InvalidSchema
+from fields import REQUIRED, Number
+from models import EventType
+from schemas import ErrorSchema, InvalidSchema, PingBodySchema, event_body
+
+SHARED = {
+    400: UNREADABLE_BODY,
+    401: unauthorized().description or "",
+    403: FOREIGN,
+    413: TOO_LARGE,
+    503: BUSY,
+    507: DISK_FULL,
+}
+"""The errors that endpoints have in common, described once."""
 
 DESCRIPTION = f"""Accounts, teams and awards of a Discord community.
+
+Guides: [the API](/docs/api), [callbacks](/docs/callbacks).
 
 What only reads these needs no credentials. All else is done by an app (username `A1`, made by the
 server's host) or by a member's session (`S1`), with their password, by HTTP Basic authentication.
 `permissions` is the sum of what they may do: {permissions.LIST}.
-"""
+
+The ids of accounts are strings: JavaScript rounds such numbers, and a rounded one is the id of
+somebody else. What does not exist is an issue in a 422, never a 404. Besides what is listed with an
+endpoint, it may answer:
+
+""" + "\n".join(f"- **{status}**: {detail}" for status, detail in SHARED.items())
+
+LICENSE = {"name": "MIT", "identifier": "MIT"}
+
+SECURITY = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "secret": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The secret that an app registered with its callback.",
+    },
+}
+
+DELIVERED = {
+    "webhook-id": "The same whenever this delivery is tried again.",
+    "webhook-timestamp": "When it was sent, in seconds since the UNIX epoch.",
+    "webhook-signature": "Its signatures, as Standard Webhooks says.",
+    "Laurels-Event": "The type of event that the callback is registered for.",
+}
+"""The headers of a delivery."""
 
 EXAMPLES: dict[str, Any] = {
     "id": "80351110224678912",
@@ -61,6 +98,8 @@ EXAMPLES: dict[str, Any] = {
     "Event.team": None,
     "Event.award": None,
     "changed": ["permissions"],
+    "AwardUpdate.changed": ["title"],
+    "ping": "team_create",
     "granted": 32,
     "revoked": 0,
     "image_url": "https://example.com/first.png",
@@ -116,28 +155,52 @@ def init_app(app: Flask, blueprints: Iterable[Blueprint]) -> None:
 
 def _describe(blueprints: Iterable[Blueprint]) -> dict[str, Any]:
     plugin = MarshmallowPlugin()
-    spec = APISpec("Laurels", VERSION, "3.0.3", plugins=[plugin], info={"description": DESCRIPTION})
+    spec = APISpec(
+        "Laurels",
+        VERSION,
+        "3.1.0",
+        plugins=[plugin],
+        info={"description": DESCRIPTION, "license": LICENSE},
+        servers=[{"url": "/", "description": "This server"}],
+    )
     converter = plugin.converter
     assert converter  # noqa: S101 - it was made with the specification
-    for field in (Id, Discriminator):  # their metadata says what they take
-        plugin.map_to_openapi_type(field, None, None)
-    converter.add_attribute_function(_nothing_but_null)
+    converter.add_attribute_function(_bounds)
     converter.add_attribute_function(lambda _, field, **__: _example_property(field))
-    spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
+    for name, scheme in SECURITY.items():
+        spec.components.security_scheme(name, scheme)
+    for status, detail in SHARED.items():
+        spec.components.response(_shared(status), _error(status, detail))
     for blueprint in blueprints:
         spec.tag({"name": blueprint.name, "description": blueprint.description})
         for endpoint in blueprint.described:
             path = endpoint.rule.replace("<", "{").replace(">", "}")
             operation = _operation(endpoint) | {"tags": [blueprint.name]}
             spec.path(path=path, operations={endpoint.method.lower(): operation})
-    return spec.to_dict()
+    spec.tag({"name": "deliveries", "description": "What is sent to an app's callbacks"})
+    for name, description in DELIVERED.items():
+        parameter = {"required": True, "description": description, "schema": {"type": "string"}}
+        spec.components.parameter(name, "header", parameter)
+    bodies = {event.value: event_body(event) for event in EventType} | {"ping": PingBodySchema}
+    webhooks = {name: {"post": _delivery(name, body)} for name, body in bodies.items()}
+    for operations in webhooks.values():
+        plugin.operation_helper(operations=operations)
+    return spec.to_dict() | {"webhooks": webhooks}
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     summary, _, text = cleandoc(endpoint.view.__doc__ or "").partition("\n\n")
-    operation: dict[str, Any] = {"summary": summary, "responses": dict(_responses(endpoint))}
+    name = _camel(endpoint.view.__name__)
+    operation: dict[str, Any] = {
+        "operationId": f"{name}Deprecated" if endpoint.deprecated else name,
+        "summary": summary,
+        "security": [],
+        "responses": dict(_responses(endpoint)),
+    }
+    if endpoint.deprecated:
+        operation["deprecated"] = True
     if endpoint.needs is not None:
-        operation["security"] = [{"basic": []}]
+        operation["security"].append({"basic": []})
         if endpoint.discord:
             operation["security"].append({})
         else:
@@ -151,37 +214,64 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body:
-        content = {"schema": endpoint.body, "example": _example_of(endpoint.body())}
-        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+        operation["requestBody"] = _request_body(endpoint.body)
     return operation
+
+
+def _delivery(name: str, body: type[ma.Schema]) -> dict[str, Any]:
+    return {
+        "operationId": f"receive{_camel(f'_{name}')}",
+        "summary": f"Take a delivery: {name}",
+        "tags": ["deliveries"],
+        "security": [{"secret": []}],
+        "parameters": [{"$ref": f"#/components/parameters/{header}"} for header in DELIVERED],
+        "requestBody": _request_body(body),
+        "responses": {
+            "2XX": {"description": "It was taken."},
+            "default": {"description": "It was refused, and is tried again later, but for a ping."},
+        },
+    }
+
+
+def _request_body(body: type[ma.Schema]) -> dict[str, Any]:
+    content = {"schema": body, "example": _example_of(body())}
+    return {"required": True, "content": {"application/json": content}}
 
 
 def _responses(endpoint: Endpoint) -> Iterator[tuple[str, Any]]:
     for status, schemas in endpoint.returns.items():
-        yield _response(status, *_contents(schemas))
-    errors = {400: UNREADABLE_BODY, 413: TOO_LARGE, 503: BUSY}
+        yield str(status), _response(status, *_contents(schemas))
+    shared = {400, 413, 503}
+    errors = {}
     if endpoint.needs is not None:
-        errors[401] = unauthorized().description or ""
+        shared.add(401)
         if endpoint.needs is not permissions.Action.USE_CREDENTIALS:
             errors[403] = f"This needs {permissions.needs(endpoint.needs)}."
     if endpoint.method != "GET":
-        errors[507] = DISK_FULL
-        errors.setdefault(403, FOREIGN)
-    for status, detail in (errors | dict(endpoint.errors)).items():
-        yield _response(status, {"schema": ErrorSchema, "example": {"detail": detail}})
+        shared |= {403, 507}
+    errors |= endpoint.errors
+    for status, detail in errors.items():
+        yield str(status), _error(status, detail)
+    for status in sorted(shared - errors.keys()):
+        yield str(status), {"$ref": f"#/components/responses/{_shared(status)}"}
     if issues := list(_example_issues(endpoint)):
-        yield _response(422, {"schema": InvalidSchema, "example": {"detail": issues}})
+        content = {"schema": InvalidSchema, "example": {"detail": issues}}
+        yield "422", _response(422, content)
 
 
-def _response(status: int, *contents: dict[str, Any]) -> tuple[str, Any]:
-    response: dict[str, Any] = {"description": _phrase(status)}
+def _shared(status: int) -> str:
+    return f"Error{status}"
+
+
+def _error(status: int, detail: str) -> dict[str, Any]:
+    return _response(status, {"schema": ErrorSchema, "example": {"detail": detail}})
+
+
+def _response(status: int, *contents: dict[str, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     for content in contents:
         response["content"] = {"application/json": content}
-    return str(status), response
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase
+    return response
 
 
 def _contents(schemas: Any) -> Iterator[dict[str, Any]]:
@@ -213,12 +303,12 @@ def _example_issues(endpoint: Endpoint) -> Iterator[Any]:
 
 def _example_of(schema: ma.Schema) -> dict[str, Any]:
     """Return an example of what a schema describes, of the attributes that have one."""
-    examples = {name: _example(field) for name, field in schema.fields.items()}
     fields = schema.fields
+    examples = {name: _example(field) for name, field in fields.items()}
     return {
         name: example
         for name, example in examples.items()
-        if example is not None or fields[name].allow_none
+        if example is not None or fields[name].required
     }
 
 
@@ -237,18 +327,22 @@ def _example_property(field: ma.fields.Field[Any]) -> dict[str, Any]:
     if not simple or not isinstance(field.parent, ma.Schema):
         return {}
     example = _example(field)
-    return {} if example is None else {"example": example}
+    return {} if example is None else {"examples": [example]}
 
 
 def _name(schema: type) -> str:
     return schema.__name__.removesuffix("Schema")
 
 
-def _nothing_but_null(
-    _converter: object, _field: ma.fields.Field[Any], *, ret: dict[str, Any], **_: Any
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _bounds(
+    _converter: object, field: ma.fields.Field[Any], *, ret: dict[str, Any], **_: Any
 ) -> dict[str, Any]:
-    """Let what may be null be a certain object or null, where apispec says: or any object."""
-    for one in ret.get("anyOf", []):
-        if one == {"type": "object", "nullable": True}:
-            one["enum"] = [None]
+    """Say between which numbers a number is, where it is described as one."""
+    if isinstance(field, Number) and "pattern" not in ret:
+        return {"minimum": field.least, "maximum": field.most}
     return {}

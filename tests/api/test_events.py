@@ -11,16 +11,20 @@ from database import db, transaction
 from models import Delivery, Event, EventType, now
 from permissions import APP_PERMISSIONS, Permission
 from tests.support.community import As, Caller, Community
+from tests.support.description import Description
 from tests.support.receiver import SECRET, Receiver
 
 NEW = {"name": "Ann", "discriminator": 1}
 
 
 class Listener:
-    """An app that may do everything and is told of every event, each at a receiver of its own."""
+    """An app that may do everything and is told of every event, each at a receiver of its own.
 
-    def __init__(self, bot: Caller) -> None:
-        self.bot = bot
+    All that is heard is held against what the API's description says of it.
+    """
+
+    def __init__(self, bot: Caller, description: Description) -> None:
+        self.bot, self.description = bot, description
         self.receivers = {event.value: Receiver() for event in EventType}
 
     def __enter__(self) -> Self:
@@ -43,7 +47,9 @@ class Listener:
     def heard(self) -> dict[str, list[Any]]:
         """Give, once, what was heard since this was last asked."""
         told = {event: receiver.taken[:] for event, receiver in self.receivers.items()}
-        for receiver in self.receivers.values():
+        for event, receiver in self.receivers.items():
+            for body in receiver.taken:
+                self.description.check_delivery(event, body)
             receiver.taken.clear()
         return {event: bodies for event, bodies in told.items() if bodies}
 
@@ -82,9 +88,9 @@ def test_the_order_of_one_request(community: Community, as_: As) -> None:
 
 
 @pytest.fixture
-def listener(community: Community, as_: As) -> Iterator[Listener]:
+def listener(community: Community, as_: As, description: Description) -> Iterator[Listener]:
     """Return an app that hears everything."""
-    with Listener(as_(community.bot(APP_PERMISSIONS))) as listener:
+    with Listener(as_(community.bot(APP_PERMISSIONS)), description) as listener:
         yield listener
 
 

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from openapi_spec_validator import validate
 
+from models import EventType
 from tests.api.test_bad_input import FIELDS
 from tests.support.description import Description
 
@@ -25,10 +26,30 @@ def operations(description: Description) -> Iterator[tuple[str, str, Any]]:
 
 
 def test_it_is_openapi(description: Description) -> None:
-    validate(description.document)
-    assert description.document["components"]["securitySchemes"] == {
-        "basic": {"type": "http", "scheme": "basic"}
+    document = description.document
+    validate(document)
+    assert document["openapi"] == "3.1.0"
+    assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    assert document["servers"] == [{"url": "/", "description": "This server"}]
+    assert document["components"]["securitySchemes"]["basic"] == {"type": "http", "scheme": "basic"}
+
+
+def test_names_for_clients(description: Description) -> None:
+    names = {
+        operation["operationId"]: (method, path, operation.get("deprecated", False))
+        for method, path, operation in operations(description)
     }
+    assert len(names) == len(list(operations(description)))
+    assert names["createAccount"] == ("post", "/accounts/new", False)
+    assert names["createAccountDeprecated"] == ("post", "/acounts/new", True)
+    assert [name for name, (*_, old) in names.items() if old] == ["createAccountDeprecated"]
+    assert all(re.fullmatch("[a-z]+([A-Z][a-z]+)*", name) for name in names)
+
+
+def test_each_parameter_is_explained(description: Description) -> None:
+    for _, path, operation in operations(description):
+        for parameter in operation.get("parameters", []):
+            assert parameter["in"] == "path" or parameter["description"], path
 
 
 def test_it_has_every_endpoint(app: Flask, description: Description) -> None:
@@ -45,16 +66,25 @@ def test_it_says_what_an_endpoint_needs(description: Description) -> None:
     for method, path, operation in operations(description):
         assert operation["summary"], (method, path)
         if method != "get" and (method, path) not in WITHOUT_CREDENTIALS:
-            assert operation.get("security", [])[:1] == [{"basic": []}], (method, path)
+            assert operation["security"][:1] == [{"basic": []}], (method, path)
             assert re.search(r"\bneeds? ", operation["description"], re.IGNORECASE)
         assert ("401" in operation["responses"]) is (
-            "security" in operation or (method, path) in WITHOUT_CREDENTIALS
+            bool(operation["security"]) or (method, path) in WITHOUT_CREDENTIALS
         )
+    assert description.document["paths"]["/team/{team}"]["get"]["security"] == []
+
+
+def test_shared_errors_are_told_once(description: Description) -> None:
+    text = description.document["info"]["description"]
+    for name, response in description.document["components"]["responses"].items():
+        detail = response["content"]["application/json"]["example"]["detail"]
+        assert f"- **{name.removeprefix('Error')}**: {detail}" in text
 
 
 def test_examples_are_what_their_schemas_say(description: Description) -> None:
     for _, path, operation in operations(description):
-        for status, response in operation["responses"].items():
+        for status in operation["responses"]:
+            response = description.response(operation, status)
             if "content" in response:
                 content = response["content"]["application/json"]
                 examples = content.get("examples") or {"": {"value": content["example"]}}
@@ -63,9 +93,15 @@ def test_examples_are_what_their_schemas_say(description: Description) -> None:
             else:
                 assert status == "204" or path == "/account/{account}/award/{award}"
         if "requestBody" in operation:
-            content = operation["requestBody"]["content"]["application/json"]
-            assert content["example"], path
-            description.check_body(content["schema"], content["example"])
+            check_example(description, operation)
+    for event in (*EventType, "ping"):
+        check_example(description, description.document["webhooks"][event]["post"])
+
+
+def check_example(description: Description, operation: Any) -> None:
+    content = operation["requestBody"]["content"]["application/json"]
+    assert content["example"]
+    description.check_body(content["schema"], content["example"])
 
 
 def test_all_bodies_are_given_bad_values(description: Description) -> None:
@@ -126,14 +162,24 @@ def test_what_may_be_null_is_checked(description: Description, team: Any, good: 
             description.check_body(schema, body)
 
 
-def test_ids_are_numbers_or_text(description: Description) -> None:
+def test_ids_of_accounts_are_described_as_text(description: Description) -> None:
+    """As numbers they are taken, too, but JavaScript has rounded them by then."""
     schema = {"$ref": "#/components/schemas/NewAward"}
-    body = {"title": "T", "image_url": "http://x"}
-    for team, accounts in ((1, [5]), ("1", ["80351110224678912"])):
-        description.check_body(schema, body | {"team": team, "accounts": accounts})
-    for bad in (-1, "one", 1.5):
+    body = {"title": "T", "image_url": "http://x", "team": 1, "accounts": ["80351110224678912"]}
+    description.check_body(schema, body)
+    for bad in ({"team": -1}, {"team": 1.5}, {"accounts": [5]}, {"accounts": ["one"]}):
         with pytest.raises(AssertionError):
-            description.check_body(schema, body | {"team": bad, "accounts": []})
+            description.check_body(schema, body | bad)
+
+
+def test_null_is_described_where_it_is_taken(description: Description) -> None:
+    schema = {"$ref": "#/components/schemas/NewAccount"}
+    needed = {"id": "5", "name": "Ann", "discriminator": "0"}
+    optional = dict.fromkeys(("avatar_url", "team", "permissions"))
+    description.check_body(schema, needed | optional)
+    for name in needed:
+        with pytest.raises(AssertionError):
+            description.check_body(schema, needed | {name: None})
 
 
 def test_credentials_that_are_not_always_needed(description: Description) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from openapi_schema_validator import OAS30Validator
+from openapi_schema_validator import OAS31Validator
 
 
 class Description:
@@ -18,10 +18,10 @@ class Description:
         self.document = document
         paths = sorted(document["paths"].items(), key=lambda path: "{" in path[0])
         self.paths = [(re.compile(re.sub(r"{\w+}", "[^/]+", path)), of) for path, of in paths]
-        self.validator: Callable[[str], OAS30Validator] = cache(self._validator)
+        self.validator: Callable[[str], OAS31Validator] = cache(self._validator)
 
-    def _validator(self, schema: str) -> OAS30Validator:
-        return OAS30Validator(json.loads(schema) | {"components": self.document["components"]})
+    def _validator(self, schema: str) -> OAS31Validator:
+        return OAS31Validator(json.loads(schema) | {"components": self.document["components"]})
 
     def check(self, method: str, path: str, status: int, body: bytes) -> None:
         """Fail if a response has a status, or a body, that the description does not have."""
@@ -29,13 +29,25 @@ class Description:
         operation = operations.get(method.lower())
         if operation is None or (status == 500 and self.expects_faults):
             return
-        response = operation["responses"].get(str(status))
+        response = self.response(operation, str(status))
         assert response, f"{method} {path}: status {status} is not described"
         if "content" in response:
             assert body, f"{method} {path}: an empty body where one is described"
             self.check_body(response["content"]["application/json"]["schema"], json.loads(body))
         else:
             assert body == b"", f"{method} {path}: a body is not described"
+
+    def response(self, operation: Any, status: str) -> Any:
+        """Return what is said of a response, there or among those that endpoints share."""
+        response = operation["responses"].get(status)
+        if response and "$ref" in response:
+            return self.document["components"]["responses"][response["$ref"].split("/")[-1]]
+        return response
+
+    def check_delivery(self, event: str, body: Any) -> None:
+        """Fail if what a receiver was sent is not as the description says."""
+        request = self.document["webhooks"][event]["post"]["requestBody"]
+        self.check_body(request["content"]["application/json"]["schema"], body)
 
     def check_body(self, schema: Any, body: Any) -> None:
         """Fail if a body is not as a schema of the description says."""
