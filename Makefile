@@ -24,6 +24,19 @@ help: ## Show this list
 		-r tests/support/requirements-client.txt -r examples/bot/requirements.txt
 	touch $@
 
+.venv/generator: tests/support/requirements-generator.txt .venv/use
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.venv/node: tests/support/package-lock.json
+	mkdir -p $@
+	cp tests/support/package.json $< $@
+	cd $@ && npm ci --silent --no-audit --no-fund
+	touch $@
+
+CLIENTS := .venv/client .venv/generator $(if $(shell command -v npm),.venv/node)
+
 .PHONY: run
 run: .venv/use ## Install, bring the database up to date, and serve on 127.0.0.1:8000
 	umask 077; $(BIN)/flask db upgrade
@@ -39,7 +52,7 @@ demo: .venv/dev ## Serve a throwaway community to try the server out with
 	$(BIN)/python -m examples.demo
 
 .PHONY: test
-test: .venv/dev .venv/client ## Check format, lint, types and migrations, and run all tests
+test: .venv/dev $(CLIENTS) ## Check format, lint, types and migrations, and run all tests
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
@@ -47,7 +60,7 @@ test: .venv/dev .venv/client ## Check format, lint, types and migrations, and ru
 	$(BIN)/pytest
 
 .PHONY: test-postgres
-test-postgres: .venv/dev .venv/client ## Run all tests on a PostgreSQL of their own in place of SQLite
+test-postgres: .venv/dev $(CLIENTS) ## Run all tests on a PostgreSQL of their own in place of SQLite
 	$(BIN)/pytest --postgresql -rs
 
 .PHONY: format

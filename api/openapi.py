@@ -195,7 +195,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "operationId": f"{name}Deprecated" if endpoint.deprecated else name,
         "summary": summary,
         "security": [],
-        "responses": dict(_responses(endpoint)),
+        "responses": dict(sorted(_responses(endpoint))),
     }
     if endpoint.deprecated:
         operation["deprecated"] = True

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ from tests.support.databases import (
 )
 from tests.support.description import Description
 from tests.support.server import Server, flask
+from tests.support.typescript import MISSING as NO_TYPESCRIPT
+from tests.support.typescript import TypeScript
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
 
@@ -186,3 +189,11 @@ def server(database: Database) -> Iterator[Server]:
     """Return the real server, on a free port and the test's database."""
     with Server(database) as server:
         yield server
+
+
+@pytest.fixture
+def typescript(tmp_path: Path) -> TypeScript:
+    """Return a folder to compile and run TypeScript in."""
+    if NO_TYPESCRIPT:
+        pytest.skip(NO_TYPESCRIPT)
+    return TypeScript(tmp_path)

@@ -1,6 +1,7 @@
 """The documentation: its commands run, and nothing is missing from it."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -16,18 +17,22 @@ import click
 import pytest
 import requests
 
+from api.endpoints import Endpoint
 from callbacks.signing import sign
 from commands import COMMANDS
 from commands.export import TABLES
 from config import Settings
 from models import EventType
-from permissions import Permission
-from tests.support.community import Community
+from permissions import APP_PERMISSIONS, Permission, needs
+from routes import BLUEPRINTS
+from tests.support.community import As, Community
 from tests.support.server import BIN, ROOT, Server, create_bot, environment
+from tests.support.typescript import TypeScript
 
 README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs/api.md").read_text()
 CALLBACKS = (ROOT / "docs/callbacks.md").read_text()
+GENERATOR = BIN.parent / "generator"
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -64,10 +69,55 @@ def test_readme(server: Server, tmp_path: Path) -> None:
 
 def test_api_examples(server: Server, tmp_path: Path) -> None:
     login = ":".join(create_bot(server.database, "--all"))
-    first, second = blocks(API, "sh")
+    first, second = (block for block in blocks(API, "sh") if block.startswith("curl "))
     assert json.loads(shell(first.replace("&team=1", ""), server, tmp_path))["data"] == []
     refused = shell(f"{second.strip()} || true", server, tmp_path, LOGIN=login)
-    assert json.loads(refused) == json.loads(blocks(API, "json")[0])
+    assert json.loads(refused) == json.loads(blocks(API, "json")[-1])
+
+
+def test_the_objects_of_the_documentation(community: Community, as_: As) -> None:
+    """Real answers are the samples, but for times."""
+    bot = as_(community.bot(APP_PERMISSIONS))
+    account, team, award = (json.loads(block) for block in blocks(API, "json")[:3])
+    assert bot("POST", "/teams/new", {"name": team["name"]}).status_code == 201
+    sent = {name: account[name] for name in ("id", "name", "discriminator", "avatar_url")}
+    assert bot("POST", "/accounts/new", sent | {"team": 1}).status_code == 201
+    given = {"team": 1, "accounts": [account["id"]]}
+    sent = {name: award[name] for name in ("title", "image_url")}
+    assert bot("POST", "/awards/new", sent | given).get_json() == award
+    real_team = bot("GET", "/team/1").get_json()
+    real_account = bot("GET", f"/account/{account['id']}").get_json()
+    assert real_team == team | {"created_at": real_team["created_at"]}
+    assert account["team"] == team
+    times = {"created_at": real_account["created_at"]}
+    assert real_account == account | {"team": real_team} | times
+
+
+def test_every_endpoint_is_documented() -> None:
+    """The table has the endpoints of the code, with their needs and success, in its order."""
+    rows = re.findall(r"^\| `[A-Z]+ /.*$", API, re.MULTILINE)
+    endpoints = (endpoint for blueprint in BLUEPRINTS for endpoint in blueprint.described)
+    assert rows == [row_of(endpoint) for endpoint in endpoints]
+
+
+def row_of(endpoint: Endpoint) -> str:
+    """Return what the table has to say of an endpoint."""
+    needed = needs(endpoint.needs).replace("the permission ", "") if endpoint.needs else "–"
+    for permission in Permission:
+        needed = re.sub(rf"\b{permission.label}\b", f"`{permission.label}`", needed)
+    if endpoint.needs and endpoint.discord:
+        needed += f", or `{endpoint.discord}` alone"
+    path = endpoint.rule.replace("<", "{").replace(">", "}")
+    success = ", ".join(f"{status}{body_of(body)}" for status, body in endpoint.returns.items())
+    return f"| `{endpoint.method} {path}` | {needed} | {success} |"
+
+
+def body_of(schemas: Any) -> str:
+    """Return the names of the objects that an answer may be."""
+    several = schemas if isinstance(schemas, tuple) else (schemas,)
+    names = [schema.__name__.removesuffix("Schema") for schema in several if schema]
+    objects = [re.sub(r"(\w+)Page", r"page of \1", name) for name in names]
+    return f" {' or '.join(objects)}" if objects else ""
 
 
 def test_python_example(server: Server, tmp_path: Path) -> None:
@@ -155,12 +205,8 @@ def wait_for(port: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
-def test_the_typescript_of_the_documentation(tmp_path: Path) -> None:
-    """The same code without its types verifies our signatures, and refuses others."""
-    code = re.sub(
-        r": (string|boolean|Record<string, string>)(?=[,)= {])", "", blocks(CALLBACKS, "ts")[0]
-    )
+def test_the_typescript_of_the_documentation(typescript: TypeScript) -> None:
+    """Compiled in strict mode, it verifies our signatures, and refuses others."""
     timestamp = int(time.time())
     script = ["const results = [];"]
     for secret, change, age in (
@@ -174,16 +220,56 @@ def test_the_typescript_of_the_documentation(tmp_path: Path) -> None:
             "webhook-timestamp": str(timestamp - age),
             "webhook-signature": sign(secret, "msg_1", timestamp - age, b"{}"),
         }
-        script.append(f"results.push(verify('{secret}', {json.dumps(headers)}, '{{}}{change}'));")
-    (tmp_path / "verify.mjs").write_text(code + "\n".join(script) + "console.log(...results);")
-    run = subprocess.run(
-        ["node", "verify.mjs"],  # noqa: S607 - whichever node there is
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
+        script.append(f"console.log(verify('{secret}', {json.dumps(headers)}, '{{}}{change}'));")
+    printed = typescript.run(blocks(CALLBACKS, "ts")[0] + "\n".join(script))
+    assert printed == "true\ntrue\nfalse\nfalse\n"
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
+def test_javascript_rounds_ids() -> None:
+    said = re.search(r"`(JSON\.stringify.+?)` sends\s+([0-9]+)", API)
+    assert said
+    sent = subprocess.check_output(["node", "-p", said[1]], text=True)  # noqa: S607 - any will do
+    assert json.loads(sent) == {"id": int(said[2])}
+
+
+def test_a_client_in_typescript(server: Server, typescript: TypeScript) -> None:
+    """What the documentation's command makes serves the documentation's bot, in strict mode."""
+    username, password = create_bot(server.database, "--all")
+    login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
+    command = next(block for block in blocks(API, "sh") if block.startswith("npx"))
+    shell(command, server, typescript.folder)
+    code = blocks(API, "ts")[0]
+    assert typescript.run(code, **login) == "Cid is in Green\n"
+    number = code.replace('id: "80351110224678913"', "id: 80351110224678913")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        typescript.run(number, **login)
+    assert "Type 'number' is not assignable to type 'string'" in refused.value.stdout
+
+
+def test_the_description_by_redocly(server: Server, typescript: TypeScript) -> None:
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    command = f"npx redocly lint --format=json {server.url}/openapi.json"
+    found = json.loads(shell(command, server, typescript.folder, **quiet))
+    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, found["problems"]
+
+
+@pytest.mark.skipif(not GENERATOR.is_dir(), reason="needs `make .venv/generator`")
+def test_a_client_in_python(server: Server, tmp_path: Path) -> None:
+    """What the documentation's command makes serves the documentation's bot."""
+    username, password = create_bot(server.database, "--all")
+    login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
+    command = next(block for block in blocks(API, "sh") if "openapi-python-client" in block)
+    command = command.replace("client/", ".venv/generator/").replace(
+        " --url", " --fail-on-warning --url"
     )
-    assert run.stdout == "true true false false\n"
+    path = {"PATH": f"{GENERATOR}/bin:{os.environ['PATH']}"}  # where what formats the client is
+    shell(command, server, tmp_path, **path)
+    (tmp_path / "bot.py").write_text(blocks(API, "python")[1])
+    printed = shell(".venv/generator/bin/python bot.py", server, tmp_path, **login)
+    assert printed == "Dan is in Gold\n"
+    account = requests.get(f"{server.url}/account/80351110224678914", timeout=5).json()
+    assert (account["name"], account["team"]) == ("Dan", None)
 
 
 def test_the_body_of_the_documentation(community: Community) -> None:
