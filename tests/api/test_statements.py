@@ -1,22 +1,65 @@
-"""The number of SQL statements of a read: small, and the same for few records and for many."""
+"""The number of SQL statements of each endpoint: small, and the same for few records and many."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from database import connection, db, transaction
 from models import Account, Award, Awardee, Delivery, Team
-from permissions import Permission
-from tests.support.community import Community
+from permissions import APP_PERMISSIONS, Permission
+from routes import BLUEPRINTS
+from tests.support.community import Caller, Community
+from tests.support.receiver import Discord
 
 pytestmark = pytest.mark.sqlite  # only its driver tells of all statements
 
 TEAMS, ACCOUNTS, AWARDS = 50, 1000, 100
+
+HERE = {"url": "http://127.0.0.1:1/", "secret": "x"}
+ACCOUNT = {"id": "12", "name": "Ann", "discriminator": "0", "team": 1, "permissions": 1}
+AWARD = {"title": "T", "image_url": "http://x", "team": 1, "accounts": ["10", "11"]}
+COUNTS: dict[str, tuple[Any, int]] = {
+    "GET /accounts/signups": (None, 0),
+    "POST /accounts/new": (ACCOUNT, 13),
+    "POST /acounts/new": (ACCOUNT, 13),
+    "GET /accounts/search": (None, 1),
+    "GET /account/<account>": (None, 1),
+    "PATCH /account/<account>": ({"name": "Bob", "team": 2, "grant_permissions": 32}, 13),
+    "DELETE /account/<account>": (None, 10),
+    "POST /teams/new": ({"name": "Blue"}, 9),
+    "GET /teams/search": (None, 1),
+    "GET /team/<team>": (None, 1),
+    "PATCH /team/<team>": ({"name": "Blue"}, 11),
+    "DELETE /team/<team>": (None, 18),
+    "POST /awards/new": (AWARD, 13),
+    "GET /awards/search": (None, 1),
+    "GET /award/<award>": (None, 1),
+    "PATCH /award/<award>": ({"title": "Second", "team": 2}, 11),
+    "DELETE /award/<award>": (None, 12),
+    "PUT /account/<account>/award/<award>": (None, 10),
+    "DELETE /account/<account>/award/<award>": (None, 9),
+    "GET /standings": (None, 1),
+    "PUT /callback/<event>": (HERE, 8),
+    "GET /callback/<event>": (None, 2),
+    "DELETE /callback/<event>": (None, 5),
+    "GET /callbacks": (None, 2),
+    "POST /callback/<event>/test": (None, 3),
+    "GET /callback/<event>/deliveries": (None, 2),
+    "POST /callback/<event>/deliver": (None, 9),
+    "GET /events": (None, 2),
+    "POST /auth/discord": ({"token": "good"}, 3),
+    "POST /auth/create_session": ({"account": "10"}, 5),
+    "POST /auth/reset_token": (None, 4),
+    "GET /auth/me": (None, 1),
+    "GET /health": (None, 1),
+}
+"""Each endpoint's body, and how many statements it takes to do what it is for."""
 
 
 @contextmanager
@@ -64,6 +107,45 @@ def fill(community: Community, teams: int, accounts: int, awards: int) -> None:
             for key in range(1, accounts + 1)
             for award in {key % awards + 1, awards}
         )
+
+
+@pytest.fixture
+def small(make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch) -> Iterator[Community]:
+    """Return a community of two teams, two accounts and an award, with a stand-in for Discord."""
+    monkeypatch.setattr("callbacks.clock.GRACE", 0)  # as in a server that has run for a while
+    with Discord() as discord:
+        discord.member(10, "good")
+        community = Community(make_app(discord_api_url=f"{discord.url}/api"))
+        team = community.team()
+        community.team("Blue")
+        community.award(team, community.account(10, team, Permission.MANAGE_OWN_TEAM))
+        community.account(11, team)
+        yield community
+
+
+@pytest.mark.parametrize("endpoint", COUNTS)
+def test_each_endpoint(small: Community, endpoint: str) -> None:
+    body, most = COUNTS[endpoint]
+    method, path = endpoint.split()
+    given = "11" if method == "PUT" else "10"
+    for name, value in (
+        ("account", given),
+        ("team", "1"),
+        ("award", "1"),
+        ("event", "team_create"),
+    ):
+        path = path.replace(f"<{name}>", value)
+    bot = Caller(small.app.test_client(), small.bot(APP_PERMISSIONS))
+    if path.startswith("/callback"):
+        assert bot("PUT", "/callback/team_create", HERE).status_code == 200
+    with counted(small) as statements:
+        assert bot(method, path, body).status_code < 300
+    assert len(statements) == most, statements
+
+
+def test_each_endpoint_is_counted() -> None:
+    endpoints = (endpoint for blueprint in BLUEPRINTS for endpoint in blueprint.described)
+    assert {f"{endpoint.method} {endpoint.rule}" for endpoint in endpoints} == set(COUNTS)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (TEAMS, ACCOUNTS, AWARDS)], ids=["few", "many"])
