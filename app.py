@@ -9,6 +9,7 @@ from api import errors, middleware, openapi, origins, parsing
 from commands.checks import require_current_schema
 from commands.doctor import log_start
 from config import Settings
+from pages import guides
 from pages import views as pages
 from routes import BLUEPRINTS
 
@@ -38,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.register_blueprint(pages.blp)
+    app.register_blueprint(guides.blp)
     commands.init_app(app)
 
     if commands.for_server():

@@ -49,14 +49,7 @@ endpoint, it may answer:
 
 LICENSE = {"name": "MIT", "identifier": "MIT"}
 
-SECURITY = {
-    "basic": {"type": "http", "scheme": "basic"},
-    "secret": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "The secret that an app registered with its callback.",
-    },
-}
+DELIVERIES = "What callbacks are sent, with their secret: `Authorization: Bearer SECRET`"
 
 DELIVERED = {
     "webhook-id": "The same whenever this delivery is tried again.",
@@ -167,8 +160,7 @@ def _describe(blueprints: Iterable[Blueprint]) -> dict[str, Any]:
     assert converter  # noqa: S101 - it was made with the specification
     converter.add_attribute_function(_bounds)
     converter.add_attribute_function(lambda _, field, **__: _example_property(field))
-    for name, scheme in SECURITY.items():
-        spec.components.security_scheme(name, scheme)
+    spec.components.security_scheme("basic", {"type": "http", "scheme": "basic"})
     for status, detail in SHARED.items():
         spec.components.response(_shared(status), _error(status, detail))
     for blueprint in blueprints:
@@ -177,7 +169,7 @@ def _describe(blueprints: Iterable[Blueprint]) -> dict[str, Any]:
             path = endpoint.rule.replace("<", "{").replace(">", "}")
             operation = _operation(endpoint) | {"tags": [blueprint.name]}
             spec.path(path=path, operations={endpoint.method.lower(): operation})
-    spec.tag({"name": "deliveries", "description": "What is sent to an app's callbacks"})
+    spec.tag({"name": "deliveries", "description": DELIVERIES})
     for name, description in DELIVERED.items():
         parameter = {"required": True, "description": description, "schema": {"type": "string"}}
         spec.components.parameter(name, "header", parameter)
@@ -223,7 +215,7 @@ def _delivery(name: str, body: type[ma.Schema]) -> dict[str, Any]:
         "operationId": f"receive{_camel(f'_{name}')}",
         "summary": f"Take a delivery: {name}",
         "tags": ["deliveries"],
-        "security": [{"secret": []}],
+        "security": [],
         "parameters": [{"$ref": f"#/components/parameters/{header}"} for header in DELIVERED],
         "requestBody": _request_body(body),
         "responses": {
@@ -278,10 +270,12 @@ def _contents(schemas: Any) -> Iterator[dict[str, Any]]:
     """Return what a response holds, with an example of each schema that it may have."""
     if schemas is None:
         return
-    several = schemas if isinstance(schemas, tuple) else (schemas,)
+    if not isinstance(schemas, tuple):
+        yield {"schema": schemas, "example": _example_of(schemas())}
+        return
     yield {
-        "schema": {"oneOf": list(several)} if len(several) > 1 else several[0],
-        "examples": {_name(one): {"value": _example_of(one())} for one in several},
+        "schema": {"oneOf": list(schemas)},
+        "examples": {_name(one): {"value": _example_of(one())} for one in schemas},
     }
 
 

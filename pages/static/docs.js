@@ -1,5 +1,16 @@
+const description = await (await fetch("/openapi.json")).json();
+
+// The errors that endpoints share are told at the top, once.
+for (const path of Object.values(description.paths)) {
+  for (const { responses } of Object.values(path)) {
+    for (const status in responses) {
+      if (responses[status].$ref) delete responses[status];
+    }
+  }
+}
+
 SwaggerUIBundle({
-  url: "/openapi.json",
+  spec: description,
   dom_id: "#docs",
   deepLinking: true,
   docExpansion: "list",

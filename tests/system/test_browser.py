@@ -87,6 +87,23 @@ def test_documentation(server: Server, page: Page) -> None:
     assert {url for url in asked if not url.startswith(("data:", f"{server.url}/"))} == set()
 
 
+def test_documentation_on_a_phone(server: Server, page: Page) -> None:
+    """Nothing is wider than the window, and an endpoint shows its own errors alone."""
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.goto(f"{server.url}/docs")
+    endpoint = page.locator(".opblock", has=page.locator('[data-path="/teams/new"]'))
+    endpoint.locator(".opblock-summary-control").click()
+    statuses = endpoint.locator("tbody .response-col_status")
+    statuses.first.wait_for()
+    assert statuses.all_inner_texts() == ["201", "403", "422"]
+    width = "document.documentElement.scrollWidth"
+    assert page.evaluate(width) == 375
+    for guide in ("The API", "Callbacks"):
+        page.get_by_label("Documentation").get_by_role("link", name=guide).click()
+        page.get_by_role("heading", level=1, name=guide).wait_for()
+        assert page.evaluate(width) == 375
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     """Serve an empty page from an origin of its own; return the origin."""
