@@ -7,14 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select, text
+from sqlalchemy import (
+    Connection,
+    NullPool,
+    Select,
+    create_engine,
+    func,
+    inspect,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from config import ROOT, Settings
 from database import database_file, db
-from models import Account, App, Callback, Delivery, Event, Session, Team, now, utc
+from models import Account, App, Award, Awardee, Callback, Delivery, Event, Session, Team, now, utc
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 SQLITE = (3, 35)
@@ -25,6 +36,26 @@ LITTLE_SPACE = 50_000_000
 
 TOLERANCE = 60
 """For how many seconds a delivery may wait, and a clock be off, before it is worth a word."""
+
+STORED_COUNTS: dict[str, tuple[InstrumentedAttribute[int], Select[Any]]] = {
+    "Teams with a wrong number of members": (
+        Team.member_count,
+        select(func.count()).where(Account.team_id == Team.id),
+    ),
+    "Teams with a wrong number of awards": (
+        Team.award_count,
+        select(func.count()).where(Award.team_id == Team.id),
+    ),
+    "Teams with a wrong number of points": (
+        Team.points,
+        select(func.coalesce(func.sum(Award.points), 0)).where(Award.team_id == Team.id),
+    ),
+    "Awards with a wrong number of holders": (
+        Award.holder_count,
+        select(func.count()).where(Awardee.award_id == Award.id),
+    ),
+}
+"""What can be wrong with the numbers that are stored, and what each should be."""
 
 
 class Finding(NamedTuple):
@@ -171,7 +202,7 @@ def _contents() -> Iterator[Finding]:
                 return
             yield Finding(OK, "The database is up to date.")
             yield check_apps(connection)
-            yield _member_counts(connection)
+            yield from _stored_counts(connection)
             yield _deliveries(connection)
             yield _clock(connection)
     except DBAPIError as error:
@@ -227,16 +258,20 @@ def check_apps(connection: Connection) -> Finding:
     return Finding(WARNING, "No app may use the API yet: `flask apps create NAME --all` makes one.")
 
 
-def _member_counts(connection: Connection) -> Finding:
-    """Compare the stored numbers of members, which triggers keep, with the members."""
-    members = select(func.count()).where(Account.team_id == Team.id).scalar_subquery()
-    if wrong := connection.scalar(select(func.count(Team.id)).where(Team.member_count != members)):
-        return Finding(
-            PROBLEM,
-            f"Teams with a wrong number of members: {wrong}. Was the database changed by another "
-            "program? Restore a backup, or tell the authors of Laurels.",
-        )
-    return Finding(OK, "The teams' numbers of members are right.")
+def _stored_counts(connection: Connection) -> Iterator[Finding]:
+    """Compare the numbers that triggers keep with what they count."""
+    right = True
+    for what, (stored, counted) in STORED_COUNTS.items():
+        differs = stored != counted.scalar_subquery()
+        if wrong := connection.scalar(select(func.count()).where(differs)):
+            right = False
+            yield Finding(
+                PROBLEM,
+                f"{what}: {wrong}. Was the database changed by another program? Restore a backup, "
+                "or tell the authors of Laurels.",
+            )
+    if right:
+        yield Finding(OK, "The stored numbers of members, awards, points and holders are right.")
 
 
 def _deliveries(connection: Connection) -> Finding:

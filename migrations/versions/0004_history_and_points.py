@@ -116,15 +116,22 @@ def _fold(text: str) -> str:
 
 
 def _take_times_from_the_log() -> None:
-    """Let awards, and who holds them, have the times that the log still knows."""
+    """Let awards, and who holds them, have the times that the log still knows.
+
+    The log is gone through once for each, however many events one award or account has.
+    """
     op.execute(
-        "UPDATE awards SET created_at = (SELECT min(created_at) FROM events "
-        "WHERE type = 'award_give' AND award_id = awards.id)"
+        "UPDATE awards SET created_at = given.at FROM ("
+        "SELECT award_id, min(created_at) AS at FROM events "
+        "WHERE type = 'award_give' GROUP BY award_id"
+        ") AS given WHERE awards.id = given.award_id"
     )
     op.execute(
-        "UPDATE awardees SET given_at = (SELECT max(created_at) FROM events "
-        "WHERE type = 'award_give' AND award_id = awardees.award_id "
-        "AND account_id = awardees.account_id)"
+        "UPDATE awardees SET given_at = given.at FROM ("
+        "SELECT award_id, account_id, max(created_at) AS at FROM events "
+        "WHERE type = 'award_give' GROUP BY award_id, account_id"
+        ") AS given "
+        "WHERE awardees.award_id = given.award_id AND awardees.account_id = given.account_id"
     )
 
 

@@ -25,7 +25,7 @@ HEALTHY = [
     "The database can be written to.",
     "The database is up to date.",
     "Apps that may use the API: 1.",
-    "The teams' numbers of members are right.",
+    "The stored numbers of members, awards, points and holders are right.",
     "Deliveries that wait for receivers of events: 0.",
     f"The clock says {utc(now()):%Y}",
 ]
@@ -118,12 +118,24 @@ def test_no_apps(make_app: Make) -> None:
     assert "`flask apps create NAME --all`" in found
 
 
-def test_wrong_numbers_of_members(database: Database, community: Community) -> None:
-    community.account(10, community.team("Red"))
+@pytest.mark.parametrize(
+    ("table", "column", "expected"),
+    [
+        ("teams", "member_count", "Teams with a wrong number of members: 1. "),
+        ("teams", "award_count", "Teams with a wrong number of awards: 1. "),
+        ("teams", "points", "Teams with a wrong number of points: 1. "),
+        ("awards", "holder_count", "Awards with a wrong number of holders: 1. "),
+    ],
+)
+def test_wrong_counts(
+    database: Database, community: Community, table: str, column: str, expected: str
+) -> None:
+    community.award(community.team("Red"), community.account(10, 1), points=5)
+    community.award(community.team("Blue"), community.account(11), points=0)
     with connected(database) as connection:
-        connection.exec_driver_sql("UPDATE teams SET member_count = 2")
+        connection.exec_driver_sql(f"UPDATE {table} SET {column} = {column} + 1 WHERE id = 2")  # noqa: S608
     (found,) = problems(database)
-    assert found.startswith("Teams with a wrong number of members: 1. ")
+    assert found.startswith(expected)
 
 
 def test_deliveries_that_wait(make_app: Make, community: Community) -> None:

@@ -2,15 +2,13 @@
 
 import subprocess
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 import requests
-from sqlalchemy import Connection, inspect
 
 from config import Settings
-from tests.support.databases import Database, connected
+from tests.support.databases import Database
 from tests.support.server import BIN, ROOT, Server, environment
 
 
@@ -169,60 +167,3 @@ def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
         "The database cannot be used: file is not a database. `flask doctor` says more.\n"
     )
     assert "Traceback" not in stopped.stderr
-
-
-def test_upgrade_keeps_data_and_is_idempotent(blank_database: Database) -> None:
-    assert start("flask", "db", "upgrade", "0001", database=blank_database).returncode == 0
-    old = """
-        INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', '00');
-        INSERT INTO teams VALUES (1, '2026-01-01 00:00:00.000000', 'Red', 'red');
-        INSERT INTO accounts
-            VALUES (10, '0', NULL, 1, 32, '2026-01-31 07:05:03.123456', 'Ann', 'ann');
-        INSERT INTO awards VALUES (1, 'First', 'http://x', 1);
-        INSERT INTO awardees VALUES (10, 1);
-        INSERT INTO sessions
-            VALUES (1, 10, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', '00')
-    """
-    with connected(blank_database) as connection:
-        for statement in old.split(";"):
-            connection.exec_driver_sql(statement)
-        columns = {
-            table: ", ".join(column["name"] for column in inspect(connection).get_columns(table))
-            for table in ("apps", "teams", "accounts", "awards", "awardees", "sessions")
-        }
-        before = data(connection, columns)
-        for rows in before.values():
-            rows[:] = [tuple(map(seconds, row)) for row in rows]
-        assert "not up to date" in start(*COMMAND, database=blank_database).stderr
-        for _ in range(2):
-            assert start("flask", "db", "upgrade", database=blank_database).returncode == 0
-            assert before == data(connection, columns)
-        assert connection.exec_driver_sql("SELECT member_count FROM teams").scalar() == 1
-    assert "bot" in start(*COMMAND, database=blank_database).stdout
-
-
-def seconds(value: object) -> object:
-    """Return a time as it is stored since migration 0003; anything else as it is."""
-    if str(value).startswith("2026-"):
-        return datetime.fromisoformat(f"{value}+00:00").timestamp()
-    return value
-
-
-def data(connection: Connection, columns: dict[str, str]) -> dict[str, list[tuple[object, ...]]]:
-    """Return what is in some columns of tables."""
-    return {
-        table: [tuple(row) for row in connection.exec_driver_sql(f"SELECT {names} FROM {table}")]  # noqa: S608
-        for table, names in columns.items()
-    }
-
-
-def test_models_and_migrations_agree(empty_database: Database) -> None:
-    checked = start("flask", "db", "check", database=empty_database)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def test_downgrade(blank_database: Database) -> None:
-    start("flask", "db", "upgrade", database=blank_database)
-    assert start("flask", "db", "downgrade", "base", database=blank_database).returncode == 0
-    with connected(blank_database) as connection:
-        assert inspect(connection).get_table_names() == ["alembic_version"]
