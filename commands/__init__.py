@@ -1,9 +1,12 @@
 """The command line: one file for each group of commands, or command."""
 
+from typing import Any
+
 import click
 from flask import Flask
 
-from commands import accounts, apps, backup, callbacks, doctor, events, export, sessions
+from commands import accounts, apps, backup, callbacks, doctor, events, export, restore, sessions
+from commands.checks import stored_schema
 from database import db
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -13,6 +16,7 @@ COMMANDS: tuple[click.Command, ...] = (
     callbacks.callbacks,
     events.events,
     backup.backup,
+    restore.restore,
     export.export,
     doctor.doctor,
 )
@@ -31,4 +35,10 @@ def init_app(app: Flask) -> None:
     if not for_server():
         from flask_migrate import Migrate  # noqa: PLC0415 - Alembic takes 11 MiB, no server needs it
 
-        Migrate(app, db, directory=f"{app.root_path}/migrations")
+        Migrate(app, db, directory=f"{app.root_path}/migrations").configure(_refuse_wrong_database)
+
+
+def _refuse_wrong_database(config: Any) -> Any:
+    """End `flask db ...`, with one line, on a database of a newer version or another program."""
+    stored_schema()
+    return config

@@ -115,7 +115,7 @@ def test_a_database_that_others_may_read(make_app: Make, database: Path) -> None
 
 def test_no_apps(make_app: Make) -> None:
     (found,) = examine(make_app)
-    assert "`flask apps create NAME --all`" in found
+    assert "`.venv/bin/flask apps create NAME --all`" in found
 
 
 def test_wrong_numbers_of_members(database: Database, community: Community) -> None:
@@ -140,7 +140,7 @@ def test_deliveries_that_wait(make_app: Make, community: Community) -> None:
     (found,) = examine(make_app)
     assert found.startswith(
         f"Deliveries that wait for receivers of events: 2, since {utc(since):%Y-%m-%d %H:%M} UTC; "
-        "last error: answered with 500. `flask callbacks list` says"
+        "last error: answered with 500. `.venv/bin/flask callbacks list` says"
     )
     assert "sesame" not in found
 
@@ -171,7 +171,9 @@ def test_an_old_sqlite(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_database(tmp_path: Path, database: Path) -> None:
     for path in (tmp_path / "no.db", tmp_path / "no/folder.db", tmp_path, database / "x.db"):
         (found,) = problems(path)
-        assert found.startswith(f"There is no database at {path}. `flask db upgrade` makes one")
+        assert found.startswith(
+            f"There is no database at {path}. `.venv/bin/flask db upgrade` makes one"
+        )
         assert path.exists() is (path == tmp_path)
 
 
@@ -189,13 +191,17 @@ def test_a_damaged_database(database: Path) -> None:
         database.write_bytes(junk)
         assert all("damaged" in found for found in problems(database))
     database.write_bytes(b"")
-    assert problems(database) == ["The database is not up to date. Run `flask db upgrade`."]
+    assert problems(database) == [
+        "The database is not up to date. Run `.venv/bin/flask db upgrade`."
+    ]
 
 
 def test_an_old_schema(database: Database) -> None:
     with connected(database) as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    assert problems(database) == ["The database is not up to date. Run `flask db upgrade`."]
+    assert problems(database) == [
+        "The database is not up to date. Run `.venv/bin/flask db upgrade`."
+    ]
 
 
 @pytest.mark.sqlite

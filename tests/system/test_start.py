@@ -39,7 +39,7 @@ def test_a_database_that_is_not_up_to_date(
 ) -> None:
     stopped = start(*command, database=blank_database, PORT="18471")
     assert stopped.returncode == 1
-    assert "not up to date. Run `flask db upgrade` first." in stopped.stderr
+    assert "not up to date. Run `.venv/bin/flask db upgrade`." in stopped.stderr
     assert "Traceback" not in stopped.stderr
 
 
@@ -166,7 +166,7 @@ def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
     stopped = start("flask", "db", "upgrade", database=database)
     assert stopped.returncode == 1
     assert stopped.stderr.endswith(
-        "The database cannot be used: file is not a database. `flask doctor` says more.\n"
+        "The database cannot be used: file is not a database. `.venv/bin/flask doctor` says more.\n"
     )
     assert "Traceback" not in stopped.stderr
 
