@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import socket
+import time
 from typing import Any
 
 from api.worker import Worker
@@ -27,22 +28,26 @@ loglevel = _settings.log_level.lower()
 
 
 def on_starting(_server: object) -> None:
-    """End with one line, and at once, if it is not possible to listen at the address."""
+    """End with one line if it is not possible to listen at the address."""
     if os.environ.keys() & {"GUNICORN_FD", "LISTEN_FDS"}:  # somebody listens for this process
         return
     family = socket.AF_INET6 if ":" in _settings.host else socket.AF_INET
-    try:
-        socket.create_server((_settings.host, _settings.port), family=family).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SystemExit(
-                f"Port {_settings.port} is taken, perhaps by a Laurels that runs already. "
-                f"`make run PORT={_settings.port + 1}` serves on another."
-            ) from None
-        raise SystemExit(
-            f"Bad configuration: HOST or PORT: cannot listen at {bind}: "
-            f"{os.strerror(error.errno or 0)}."
-        ) from None
+    for _ in range(10):
+        try:
+            socket.create_server((_settings.host, _settings.port), family=family).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise SystemExit(
+                    f"Bad configuration: HOST or PORT: cannot listen at {bind}: "
+                    f"{os.strerror(error.errno or 0)}."
+                ) from None
+            time.sleep(0.1)  # a server that was killed is there for a moment more
+        else:
+            return
+    raise SystemExit(
+        f"Port {_settings.port} is taken, perhaps by a Laurels that runs already. "
+        f"`make run PORT={_settings.port + 1}` serves on another."
+    )
 
 
 def when_ready(server: Any) -> None:

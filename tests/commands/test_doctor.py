@@ -105,6 +105,26 @@ def test_settings(make_app: Make, settings: dict[str, object], warnings: list[st
         assert text.startswith(expected)
 
 
+@pytest.mark.usefixtures("community")
+def test_names_of_settings_that_are_misspelt(
+    make_app: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are told by `doctor` and at the start; names of other programs are left alone."""
+    (tmp_path / ".env").write_text(
+        "SIGNUP_OPEN=no\nexport database_url=x\nLOG_LEVEL=INFO\nPGHOST=a\nPGPORT=5\nTZ=UTC\n"
+    )
+    monkeypatch.setattr("config.ROOT", tmp_path)
+    expected = [
+        "SIGNUP_OPEN in .env is no setting: is SIGNUPS_OPEN meant?",
+        "database_url in .env is no setting: is DATABASE_URL meant?",
+    ]
+    assert examine(make_app) == expected
+    assert [text for text in caplog.messages if ".env" in text] == expected
+
+
 @pytest.mark.sqlite
 @pytest.mark.usefixtures("community")
 def test_a_database_that_others_may_read(make_app: Make, database: Path) -> None:

@@ -66,6 +66,9 @@ def test_a_database_that_cannot_be_opened(
         ("PORT", "0"),
         ("PORT", "65536"),
         ("HOST", ""),
+        ("HOST", "256.0.0.1"),
+        ("HOST", "nowhere.invalid"),
+        ("HOST", "a" * 64),
         ("DATABASE_URL", "laurels.db"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite:///laurels.db?timeout=long"),
@@ -132,6 +135,43 @@ def test_a_bad_setting_stops_the_start(empty_database: Database, command: tuple[
     expected = "Bad configuration: PORT needs a number from 1 to 65535.\n"
     assert stopped.stderr.endswith(expected)
     assert "Traceback" not in stopped.stderr
+
+
+def test_an_address_of_another_machine(empty_database: Database) -> None:
+    stopped = start(*GUNICORN, database=empty_database, HOST="192.0.2.1", PORT="18471")
+    assert stopped.returncode == 1
+    assert stopped.stderr.endswith(
+        "\nBad configuration: HOST or PORT: cannot listen at 192.0.2.1:18471: "
+        "Cannot assign requested address.\n"
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_a_taken_port(server: Server) -> None:
+    stopped = start(*GUNICORN, database=server.database, PORT=str(server.port))
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines()[-1] == (
+        f"Port {server.port} is taken, perhaps by a Laurels that runs already. "
+        f"`make run PORT={server.port + 1}` serves on another."
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_the_start_says_where_to_look(server: Server) -> None:
+    assert f"Laurels is at {server.url}\n" in Path(server.log.name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104
+        ("::", "http://[::1]:8000"),
+        ("laurels.example", "http://laurels.example:8000"),
+    ],
+)
+def test_where_to_look(host: str, url: str) -> None:
+    assert Settings(host=host).local_url == url
 
 
 def test_settings(database: Database) -> None:
