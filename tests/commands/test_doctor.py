@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from config import VERSION
 from database import db, transaction
 from models import Callback, Delivery, Event, now, utc
 from tests.support.community import Community
@@ -18,6 +19,7 @@ from tests.support.server import command
 
 Make = Callable[..., Flask]
 HEALTHY = [
+    f"This is Laurels {VERSION}, on Python 3.",
     "The configuration can be read.",
     f"SQLite is {sqlite3.sqlite_version}.",
     "GB are free.",
@@ -76,7 +78,7 @@ def community(make_app: Make) -> Community:
 @pytest.mark.usefixtures("community")
 def test_all_is_well(make_app: Make, database: Database) -> None:
     before = contents(database)
-    expected = HEALTHY if isinstance(database, Path) else [HEALTHY[0], *HEALTHY[5:]]
+    expected = HEALTHY if isinstance(database, Path) else [*HEALTHY[:2], *HEALTHY[6:]]
     app = make_app(discord_client_id=1, host="::1", allowed_origins=["https://a.example:8443"])
     result = app.test_cli_runner().invoke(args=["doctor"])
     assert (result.exit_code, result.stderr) == (0, "")
