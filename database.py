@@ -107,7 +107,7 @@ def _share_folder(app: Flask) -> None:
     path = database_file()
     if path is not None:
         with suppress(OSError):  # without a folder, or locks, `flask restore` refuses
-            folder = os.open(path.parent, os.O_RDONLY)
+            folder = os.open(path.resolve().parent, os.O_RDONLY)
             weakref.finalize(app, os.close, folder)
             app.extensions["database_folder"] = folder
             fcntl.flock(folder, fcntl.LOCK_SH)
@@ -125,9 +125,10 @@ def claim_folder() -> None:
 
 
 def close_database() -> None:
-    """Close all connections; on SQLite the last one puts the write-ahead log into the database."""
-    with suppress(DBAPIError), db.engine.connect():
-        pass
+    """Close all connections, the last of which puts SQLite's write-ahead log into the database."""
+    if db.engine.dialect.name == "sqlite":
+        with suppress(DBAPIError), db.engine.connect():
+            pass
     db.engine.dispose()
 
 

@@ -27,9 +27,10 @@ forwarded_allow_ips = ""  # what a proxy says is believed in app.py alone, as TR
 loglevel = _settings.log_level.lower()
 
 
-def on_starting(_server: object) -> None:
+def on_starting(server: Any) -> None:
     """End with one line if it is not possible to listen at the address."""
-    if os.environ.keys() & {"GUNICORN_FD", "LISTEN_FDS"}:  # somebody listens for this process
+    inherited = os.environ.keys() & {"GUNICORN_FD", "LISTEN_FDS"}
+    if inherited or server.cfg.bind != [bind]:  # it listens already, or elsewhere
         return
     family = socket.AF_INET6 if ":" in _settings.host else socket.AF_INET
     for _ in range(10):

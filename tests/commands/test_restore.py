@@ -158,9 +158,14 @@ def test_while_a_server_runs(server: Server, backup: Path) -> None:
     restore(server.database, backup)
 
 
-def test_while_a_command_runs(database: Path, backup: Path, make_app: Callable[..., Flask]) -> None:
+def test_while_a_command_runs(
+    database: Path, backup: Path, tmp_path: Path, make_app: Callable[..., Flask]
+) -> None:
     app = make_app()
-    assert "a command, uses the database" in refused(database, backup)
+    link = tmp_path / "folder"
+    link.symlink_to(database.parent)
+    for path in (database, link / database.name):
+        assert "a command, uses the database" in refused(path, backup)
     assert app.extensions["settings"]
 
 
