@@ -60,6 +60,12 @@ def test_readme(server: Server, tmp_path: Path) -> None:
     assert accounts["data"] == [moved | {"awards": [award]} | {"team": accounts["data"][0]["team"]}]
     assert teams["data"][0]["member_count"] == 1
     assert "Deleted the app Second trial." in printed
+    assert (tmp_path / "my-bot.txt").stat().st_mode & 0o777 == 0o600
+    answer = requests.get(f"{server.url}/account/1234567890", timeout=5).json()
+    shown = json.loads(blocks(README, "json")[0])
+    for one in (answer, answer["team"], shown, shown["team"]):
+        assert isinstance(one.pop("created_at"), float)
+    assert answer == shown
 
 
 def test_api_examples(server: Server, tmp_path: Path) -> None:

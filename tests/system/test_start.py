@@ -37,7 +37,7 @@ def test_a_database_that_is_not_up_to_date(
 ) -> None:
     stopped = start(*command, database=blank_database, PORT="18471")
     assert stopped.returncode == 1
-    assert "not up to date. Run `flask db upgrade` first." in stopped.stderr
+    assert "not up to date. Run `.venv/bin/flask db upgrade`." in stopped.stderr
     assert "Traceback" not in stopped.stderr
 
 
@@ -64,6 +64,9 @@ def test_a_database_that_cannot_be_opened(
         ("PORT", "0"),
         ("PORT", "65536"),
         ("HOST", ""),
+        ("HOST", "256.0.0.1"),
+        ("HOST", "nowhere.invalid"),
+        ("HOST", "a" * 64),
         ("DATABASE_URL", "laurels.db"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite:///laurels.db?timeout=long"),
@@ -132,6 +135,43 @@ def test_a_bad_setting_stops_the_start(empty_database: Database, command: tuple[
     assert "Traceback" not in stopped.stderr
 
 
+def test_an_address_of_another_machine(empty_database: Database) -> None:
+    stopped = start(*GUNICORN, database=empty_database, HOST="192.0.2.1", PORT="18471")
+    assert stopped.returncode == 1
+    assert stopped.stderr.endswith(
+        "\nBad configuration: HOST or PORT: cannot listen at 192.0.2.1:18471: "
+        "Cannot assign requested address.\n"
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_a_taken_port(server: Server) -> None:
+    stopped = start(*GUNICORN, database=server.database, PORT=str(server.port))
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines()[-1] == (
+        f"Port {server.port} is taken, perhaps by a Laurels that runs already. "
+        f"`make run PORT={server.port + 1}` serves on another."
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_the_start_says_where_to_look(server: Server) -> None:
+    assert f"Laurels is at {server.url}\n" in Path(server.log.name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104
+        ("::", "http://[::1]:8000"),
+        ("laurels.example", "http://laurels.example:8000"),
+    ],
+)
+def test_where_to_look(host: str, url: str) -> None:
+    assert Settings(host=host).local_url == url
+
+
 def test_settings(database: Database) -> None:
     with Server(
         database,
@@ -164,6 +204,6 @@ def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
     stopped = start("flask", "db", "upgrade", database=database)
     assert stopped.returncode == 1
     assert stopped.stderr.endswith(
-        "The database cannot be used: file is not a database. `flask doctor` says more.\n"
+        "The database cannot be used: file is not a database. `.venv/bin/flask doctor` says more.\n"
     )
     assert "Traceback" not in stopped.stderr
