@@ -78,7 +78,7 @@ class Attempt:
     event: str
     webhook_id: str
     body: Body
-    connection: socket
+    sender: socket
     begun_at: float
     accepted: bool = False
 
@@ -91,15 +91,6 @@ class Attempt:
     def subject(self) -> Key:
         """What deliveries keep their order about."""
         return self.event, self.ids[0]
-
-    def is_waited_for(self) -> bool:
-        """Return whether its sender holds the connection open: it does until the answer is in."""
-        try:
-            return bool(self.connection.recv(1, MSG_PEEK | MSG_DONTWAIT))
-        except BlockingIOError:
-            return True
-        except OSError:  # closed on our side
-            return False
 
     def effects(self, things: Iterable[Key]) -> dict[Key, Any]:
         """Return what is so since the event, for what it changes among all things."""
@@ -121,6 +112,16 @@ class Attempt:
             case _:
                 effects = {}
         return effects
+
+
+def is_waiting(sender: socket) -> bool:
+    """Return whether a sender holds its connection open: it does until the answer is in."""
+    try:
+        return bool(sender.recv(1, MSG_PEEK | MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
+    except OSError:  # closed on our side
+        return False
 
 
 def of_account(account: int | None, things: Iterable[Key]) -> list[Key]:
@@ -146,15 +147,15 @@ class Receiver(HttpServer):
         self.recovered = Event()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
-        event, webhook_id = request.path.strip("/"), request.headers["webhook-id"]
-        mode = self.mode
+        raw = request.rfile.read(int(request.headers["Content-Length"]))
+        event, sender, mode = request.path.strip("/"), request.connection, self.mode
         with self.lock:
-            attempt = Attempt(event, webhook_id, body, request.connection, time.monotonic())
             last = self.last.get(event)
-            is_second = last and last.begun_at > self.settled_at and last.is_waited_for()
-            if not attempt.is_waited_for():
-                return
+            is_second = last and last.begun_at > self.settled_at and is_waiting(last.sender)
+            if not is_waiting(sender):
+                return  # it is dead, maybe in the middle of the body
+            webhook_id = request.headers["webhook-id"]
+            attempt = Attempt(event, webhook_id, json.loads(raw), sender, time.monotonic())
             if is_second:
                 self.faults.append(f"{event}: two deliveries at once")
             self.last[event] = attempt
