@@ -41,7 +41,7 @@ TIMEOUT = 1
 PATIENCE = 30
 """After how many seconds a server, a write or the command counts as hanging."""
 
-PAUSE = 0.2
+PAUSE = 0.15
 """How many seconds pass at most from one thing that happens to the next."""
 
 WRITE = 0.01
@@ -57,7 +57,7 @@ FEW, MANY = 2, 4
 
 SUBJECTS = ("account", "team", "award")
 MODES = ("good", "slow", "refuse", "refuse some", "hang", "drip", "hang up")
-THINGS = (*MODES, "refuse some", "down", "deliver", *["register"] * 3, *["crash"] * 20)
+THINGS = (*MODES, "refuse some", "down", "deliver", *["register"] * 3, *["crash"] * 30)
 """What happens in each run, in any order. In a crash a server's worker is killed while a write is
 under way; there is another one at once."""
 
