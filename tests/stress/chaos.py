@@ -58,8 +58,8 @@ FEW, MANY = 2, 4
 SUBJECTS = ("account", "team", "award")
 MODES = ("good", "slow", "refuse", "refuse some", "hang", "drip", "hang up")
 THINGS = (*MODES, "refuse some", "down", "deliver", *["register"] * 3, *["crash"] * 30)
-"""What happens in each run, in any order. In a crash a server's worker is killed while a write is
-under way; there is another one at once."""
+"""What happens in each run, in any order. In a crash the worker of a server, or of each, is
+killed while a write is under way; there is another one at once."""
 
 Body = dict[str, Any]
 Key = tuple[Any, ...]
@@ -239,7 +239,8 @@ class Chaos:
             self.asked.clear()
             self.asked.wait(PATIENCE)
             time.sleep(self.chance.random() * WRITE)
-            self._kill(*self.asked_server.workers)
+            for server in self.chance.choice([self.servers, [self.asked_server]]):
+                self._kill(*server.workers)
         else:
             server = self.chance.choice(self.servers)
             if what == "kill":
@@ -388,9 +389,8 @@ class Writer:
     def run(self) -> None:
         """Write until the run is over."""
         steps = (
-            *[self.move] * 8,
-            *[self.give, self.take, self.rename_team] * 3,
-            *[self.create_account, self.create_team, self.create_award],
+            *[self.move, self.give_or_take] * 8,
+            *[self.rename_team, self.create_account, self.create_team, self.create_award],
             *[self.delete_account, self.delete_team, self.delete_award],
         )
         while not self.chaos.over.is_set():
@@ -483,17 +483,14 @@ class Writer:
             gone = [key for key in list(self.chaos.acknowledged) if key[0::2] == ("holds", award)]
             self.write("DELETE", f"/award/{award}", None, dict.fromkeys(gone))
 
-    def give(self) -> None:
-        self._hold("PUT", held=True)
-
-    def take(self) -> None:
-        self._hold("DELETE", held=None)
-
-    def _hold(self, method: str, *, held: bool | None) -> None:
+    def give_or_take(self) -> None:
         if self.awards and self.accounts:
             account, award = self.chance.choice(self.accounts), self.chance.choice(self.awards)
-            to = {("holds", account, award): held}
-            self.write(method, f"/account/{account}/award/{award}", None, to)
+            key: Key = "holds", account, award
+            held = self.chaos.acknowledged[key][-1:] == [True]
+            takes = held and self.chance.random() < 0.8  # it may not be held any more
+            method, to = ("DELETE", None) if takes else ("PUT", True)
+            self.write(method, f"/account/{account}/award/{award}", None, {key: to})
 
     def _any_team(self) -> int:
         return self.chance.choice([0, *self.chaos.teams])
