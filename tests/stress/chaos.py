@@ -190,7 +190,7 @@ class Chaos:
 
     def __init__(self, name: str, database: Path, auth: Auth, stack: ExitStack) -> None:
         self.name, self.database, self.auth, self.chance = name, database, auth, Random(name)
-        self.settings = {"CALLBACK_TIMEOUT": f"{TIMEOUT}s", "LOG_LEVEL": "CRITICAL"}
+        self.settings = {"CALLBACK_TIMEOUT": f"{TIMEOUT}s", "LOG_LEVEL": "WARNING"}
         self.servers = [Server(database, **self.settings) for _ in range(SERVERS)]
         with ThreadPoolExecutor() as pool:
             list(pool.map(stack.enter_context, self.servers))
@@ -246,8 +246,12 @@ class Chaos:
             if what == "kill":
                 self._kill(-server.process.pid)
             else:
+                server.wait_until_it_answers()  # gunicorn forgets a worker that just starts
                 server.process.terminate()
-                server.process.wait(PATIENCE)
+                try:
+                    server.process.wait(PATIENCE / 2)
+                except subprocess.TimeoutExpired:
+                    self.faults.append("a server does not end")
             server.__exit__(None, None, None)
             server.__enter__()
 
