@@ -246,7 +246,7 @@ class Chaos:
             if what == "kill":
                 self._kill(-server.process.pid)
             else:
-                server.wait_until_it_answers()  # gunicorn forgets a worker that just starts
+                server.wait_until_it_answers()  # a worker that just starts misses the signal
                 server.process.terminate()
                 try:
                     server.process.wait(PATIENCE / 2)
