@@ -264,6 +264,8 @@ class Chaos:
         with closing(sqlite3.connect(self.database)) as connection:
             connection.row_factory = sqlite3.Row
             for event in connection.execute("SELECT * FROM events ORDER BY id"):
+                if event["type"] not in {*EventType}:
+                    continue  # in the log alone
                 shape = shapes.get(event["type"], SUBJECTS)
                 ids = tuple(event[f"{name}_id"] for name in shape)
                 log[event["type"], ids[0]].append(ids)
