@@ -9,8 +9,18 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-.venv/use: requirements.lock
-	$(PYTHON) -m venv .venv
+# a .venv that was made in another folder, or by a Python that is not there any more, is of no use
+ANEW := $(shell grep -qsF " $(CURDIR)/.venv" .venv/pyvenv.cfg && \
+	$(BIN)/python -c "import pip" 2>/dev/null || echo anew)
+
+.PHONY: anew
+anew:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Laurels needs \
+	Python 3.11 or newer, and $(PYTHON) is %d.%d: name another one, as in make run PYTHON=python3.13" % v[:2])'
+	rm -rf .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/use: requirements.lock $(ANEW)
 	$(INSTALL) -r requirements.lock
 	touch $@
 
@@ -19,13 +29,13 @@ help: ## Show this list
 	touch $@
 
 .venv/client: tests/support/requirements-client.txt examples/bot/requirements.txt .venv/use
-	$(PYTHON) -m venv $@
+	$(BIN)/python -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check \
 		-r tests/support/requirements-client.txt -r examples/bot/requirements.txt
 	touch $@
 
 .venv/generator: tests/support/requirements-generator.txt .venv/use
-	$(PYTHON) -m venv $@
+	$(BIN)/python -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
@@ -45,10 +55,11 @@ run: .venv/use ## Install, bring the database up to date, and serve on 127.0.0.1
 .PHONY: dev
 dev: .venv/dev ## Serve for development, starting again at each change of the code
 	umask 077; $(BIN)/flask db upgrade
-	$(BIN)/flask run --debug
+	port=$$($(BIN)/python -c 'from config import Settings; print(Settings.load().port)') && \
+		$(BIN)/flask run --debug --port $$port
 
 .PHONY: demo
-demo: .venv/dev ## Serve a throwaway community to try the server out with
+demo: .venv/use ## Serve a throwaway community to try the server out with
 	$(BIN)/python -m examples.demo
 
 .PHONY: test

@@ -1,13 +1,16 @@
 """Every setting, read from the environment (or `.env`) and checked once."""
 
 import re
-from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, field, fields, replace
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
+from socket import getaddrinfo
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from environs import Env, EnvError
 from flask import current_app
 from limits import parse
@@ -42,6 +45,13 @@ def _is_duration(value: timedelta) -> bool:
     return timedelta(seconds=1) <= value <= timedelta(weeks=5200)
 
 
+def _is_host(value: str) -> bool:
+    try:
+        return bool(value and getaddrinfo(value, None))
+    except (OSError, UnicodeError):  # of a name that nobody knows, of one that cannot be asked for
+        return False
+
+
 def _is_database(value: str) -> bool:
     try:
         return create_engine(value).url.database not in {None, "", ":memory:"}
@@ -73,7 +83,12 @@ _URL: Any = ("url", "an http or https URL", _is_url)
 class Settings:
     """The settings of one server; the defaults are those of a server that is told nothing."""
 
-    host: str = setting("127.0.0.1", "str", "an address to listen at", bool)
+    host: str = setting(
+        "127.0.0.1",
+        "str",
+        "an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them",
+        _is_host,
+    )
     port: int = setting(8000, "int", "a number from 1 to 65535", _within(1, 65535))
     database_url: str = setting(
         "sqlite:///laurels.sqlite3",
@@ -109,6 +124,18 @@ class Settings:
         "20/minute", "str", "a number of requests and a time, such as 20/minute", _is_rate
     )
 
+    @property
+    def address(self) -> str:
+        """Return the address to bind to, with brackets around an IPv6 one."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """Return the URL at which this machine reaches the server."""
+        every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - as a client, not to listen
+        here = replace(self, host=every.get(self.host, self.host))
+        return f"http://{here.address}"
+
     @classmethod
     def load(cls) -> Self:
         """Read the environment, then `.env` beside this file for what it leaves open.
@@ -133,6 +160,14 @@ def _read(env: Env, one: Field[Any], default: Any) -> Any:
     if not good:
         raise SystemExit(f"Bad configuration: {name} needs {one.metadata['accepted']}.")
     return value.rstrip("/") if kind == "url" else value
+
+
+def misspelt() -> Iterator[tuple[str, str]]:
+    """Yield each name in `.env` that is almost that of a setting, and that setting's."""
+    names = [one.name.upper() for one in fields(Settings)]
+    for name in dotenv_values(ROOT / ".env"):
+        if name not in names and (close := get_close_matches(name.upper(), names, 1, 0.81)):
+            yield name, close[0]
 
 
 def settings() -> Settings:

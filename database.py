@@ -1,5 +1,8 @@
 """The database: the engine, how a transaction begins and ends, and statements compiled once."""
 
+import errno
+import fcntl
+import os
 import sqlite3
 import weakref
 from collections import namedtuple
@@ -12,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import flask_sqlalchemy.session
-from flask import Flask, g
+from flask import Flask, current_app, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, Dialect, Engine, Executable, MetaData, event
 from sqlalchemy.dialects import sqlite
@@ -78,6 +81,7 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
+            _share_folder(app)
             event.listen(db.engine, "do_connect", _make_private_file)
             event.listen(db.engine, "connect", _set_up_sqlite)
             event.listen(db.engine, "begin", _begin_on_sqlite)
@@ -92,6 +96,40 @@ def database_file() -> Path | None:
     if db.engine.dialect.name != "sqlite" or url.database is None:
         return None
     return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
+
+
+def _share_folder(app: Flask) -> None:
+    """Keep others from replacing the database for as long as the app lives, also in a fork.
+
+    SQLite's own locks are not enough: a server has none while it has no connection. The folder is
+    locked, since a file for that would have an owner, who may be another than the server's.
+    """
+    path = database_file()
+    if path is not None:
+        with suppress(OSError):  # without a folder, or locks, `flask restore` refuses
+            folder = os.open(path.resolve().parent, os.O_RDONLY)
+            weakref.finalize(app, os.close, folder)
+            app.extensions["database_folder"] = folder
+            fcntl.flock(folder, fcntl.LOCK_SH)
+
+
+def claim_folder() -> None:
+    """Let nobody else use a database in the folder of the app's until this process ends.
+
+    Raises OSError, `BlockingIOError` if somebody does.
+    """
+    folder: int | None = current_app.extensions.get("database_folder")
+    if folder is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def close_database() -> None:
+    """Close all connections, the last of which puts SQLite's write-ahead log into the database."""
+    if db.engine.dialect.name == "sqlite":
+        with suppress(DBAPIError), db.engine.connect():
+            pass
+    db.engine.dispose()
 
 
 def _make_private_file(*_: object) -> None:

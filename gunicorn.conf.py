@@ -1,15 +1,19 @@
 """How gunicorn serves the API: one process with threads, at the configured address."""
 
+import errno
 import gc
+import os
+import socket
+import time
 from typing import Any
 
 from api.worker import Worker
 from config import Settings
+from database import close_database
 
 _settings = Settings.load()
-_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 
-bind = f"{_host}:{_settings.port}"
+bind = _settings.address
 wsgi_app = "app:create_app()"
 worker_class = Worker
 threads = 32  # threads wait for Discord and for receivers, who may call back meanwhile
@@ -23,6 +27,35 @@ forwarded_allow_ips = ""  # what a proxy says is believed in app.py alone, as TR
 loglevel = _settings.log_level.lower()
 
 
+def on_starting(server: Any) -> None:
+    """End with one line if it is not possible to listen at the address."""
+    inherited = os.environ.keys() & {"GUNICORN_FD", "LISTEN_FDS"}
+    if inherited or server.cfg.bind != [bind]:  # it listens already, or elsewhere
+        return
+    family = socket.AF_INET6 if ":" in _settings.host else socket.AF_INET
+    for _ in range(10):
+        try:
+            socket.create_server((_settings.host, _settings.port), family=family).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise SystemExit(
+                    f"Bad configuration: HOST or PORT: cannot listen at {bind}: "
+                    f"{os.strerror(error.errno or 0)}."
+                ) from None
+            time.sleep(0.1)  # a server that was killed is there for a moment more
+        else:
+            return
+    raise SystemExit(
+        f"Port {_settings.port} is taken, perhaps by a Laurels that runs already. "
+        f"`make run PORT={_settings.port + 1}` serves on another."
+    )
+
+
+def when_ready(server: Any) -> None:
+    """Tell people where to look."""
+    server.log.info("Laurels is at %s", _settings.local_url)
+
+
 def pre_request(_worker: object, request: Any) -> None:
     """Let the app end a connection with its answer, which WSGI has no way to ask for."""
     request.body.end_connection = request.force_close
@@ -32,3 +65,9 @@ def pre_fork(_server: object, _worker: object) -> None:
     """Keep what was loaded so far in pages that master and worker share."""
     gc.collect()
     gc.freeze()
+
+
+def on_exit(server: Any) -> None:
+    """Leave the database in one file, after all workers ended."""
+    with server.app.wsgi().app_context():
+        close_database()

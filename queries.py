@@ -207,16 +207,19 @@ class Accounts(NamedTuple):
     team: ColumnElement[Any]
 
 
-def accounts(which: Select[Any], *, many: bool = True) -> Accounts:
-    """Return accounts, and the JSON of each and of its team.
-
-    A team that is shared by many is read once.
-    """
-    rows = which.cte("shown")
+def _teams_of(rows: FromClause, *, many: bool = True) -> CTE:
+    """Return the teams of rows, and the JSON of each: it is read once, however many share it."""
     in_use = select(rows.c.team_id)
     teams = select(Team.id, TEAM.label("json")).where(Team.id.in_(in_use)).cte("shown_teams")
     if many:  # without this, SQLite reads it again for each row
         teams = teams.prefix_with("MATERIALIZED")
+    return teams
+
+
+def accounts(which: Select[Any], *, many: bool = True) -> Accounts:
+    """Return accounts, and the JSON of each and of its team."""
+    rows = which.cte("shown")
+    teams = _teams_of(rows, many=many)
     team = Json(teams.c.json)
     held = (
         select(Award)
@@ -424,14 +427,16 @@ def _page(model: type[Account | Team | Award], *of: str, named: bool) -> Stateme
 
 def _award_list(which: Select[Any]) -> ColumnElement[Any]:
     rows = which.order_by(Award.search_title, Award.id).cte("shown")
+    teams = _teams_of(rows)
     entry = shape(
         AwardEntrySchema,
         rows.c,
         award=shape(AwardSchema, rows.c),
-        team=Json(_shown_team(rows.c.team_id, rows)),
+        team=Json(teams.c.json),
         holders=rows.c.holder_count,
     )
-    return _list_of(entry, rows, rows.c.search_title, rows.c.id)
+    source = rows.outerjoin(teams, teams.c.id == rows.c.team_id)
+    return _list_of(entry, source, rows.c.search_title, rows.c.id)
 
 
 def _standing_list() -> ColumnElement[Any]:

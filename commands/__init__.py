@@ -1,5 +1,7 @@
 """The command line: one file for each group of commands, or command."""
 
+from typing import Any
+
 import click
 from flask import Flask
 
@@ -12,8 +14,10 @@ from commands import (
     events,
     export,
     import_accounts,
+    restore,
     sessions,
 )
+from commands.checks import stored_schema
 from database import db
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -23,6 +27,7 @@ COMMANDS: tuple[click.Command, ...] = (
     callbacks.callbacks,
     events.events,
     backup.backup,
+    restore.restore,
     export.export,
     import_accounts.import_accounts,
     doctor.doctor,
@@ -42,4 +47,10 @@ def init_app(app: Flask) -> None:
     if not for_server():
         from flask_migrate import Migrate  # noqa: PLC0415 - Alembic takes 11 MiB, no server needs it
 
-        Migrate(app, db, directory=f"{app.root_path}/migrations")
+        Migrate(app, db, directory=f"{app.root_path}/migrations").configure(_refuse_wrong_database)
+
+
+def _refuse_wrong_database(config: Any) -> Any:
+    """End `flask db ...`, with one line, on a database of a newer version or another program."""
+    stored_schema()
+    return config

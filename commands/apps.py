@@ -43,7 +43,7 @@ def _find(app: str) -> App:
     condition = App.id == min(int(app[:20]), MAX_ID) if by_id else App.name == app
     found = db.session.scalar(select(App).where(condition))
     if found is None:
-        raise click.ClickException(f"There is no app {app}. `flask apps list` shows all.")
+        raise click.ClickException(f"There is no app {app}. `.venv/bin/flask apps list` shows all.")
     return found
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,17 +23,19 @@ PAGES = 1000
 
 
 @click.command("backup")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @with_appcontext
-def backup(file: Path) -> None:
+def backup(file: Path | None) -> None:
     """Copy the database to FILE, a new file, also while the server runs.
 
+    Without FILE, the copy is in the current folder, and named after the date and the time.
     The copy is checked before it gets its name, is complete in itself, and can be read by you only:
     it holds the secrets of callbacks. Nothing is left behind if it fails.
     """
     source = database_file()
     if source is None:
         raise click.ClickException("The database is not SQLite: use `pg_dump` to back it up.")
+    file = file or Path(stamped("laurels"))
     if not source.is_file():
         raise click.ClickException(f"There is no database at {source}. Is DATABASE_URL right?")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then, as after Ctrl-C
@@ -44,10 +47,10 @@ def backup(file: Path) -> None:
             copy.touch(mode=0o600)
             _copy(copy)
             _check(copy)
-            _sync(copy)
+            sync(copy)
             os.link(copy, file)
         with suppress(OSError):  # of a folder that cannot be listed, say: the backup is there
-            _sync(file.parent)
+            sync(file.parent)
     except FileExistsError:
         raise click.ClickException(
             f"{file} exists already, and stays as it is. Choose another name."
@@ -55,6 +58,11 @@ def backup(file: Path) -> None:
     except (OSError, sqlite3.Error, DBAPIError) as error:
         raise click.ClickException(f"No backup was made: {_reason(error, file.parent)}") from None
     click.echo(f"Backed up to {file} ({file.stat().st_size / 1e6:.1f} MB).")
+
+
+def stamped(name: str) -> str:
+    """Return a name with date and time for a file."""
+    return time.strftime(f"{name}-%Y-%m-%d-%H%M%S.sqlite3")
 
 
 def _copy(copy: Path) -> None:
@@ -87,7 +95,7 @@ def _check(copy: Path) -> None:
             raise click.ClickException("No backup was made: the database has no schema version.")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or what a folder lists, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -108,4 +116,4 @@ def _reason(error: Exception, folder: Path) -> str:
     name = getattr(cause, "sqlite_errorname", "")
     if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
         return f"{cause} ({folder}). {GOOD_FOLDER}"
-    return f"{cause}. `flask doctor` tells more."
+    return f"{cause}. `.venv/bin/flask doctor` tells more."

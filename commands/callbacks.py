@@ -65,7 +65,7 @@ def deliver(context: click.Context, everything: bool) -> None:
     ) as bar:
         deliver_all(Run(on_delivered=lambda: bar.update(1)), everything=everything)
     if waiting := count_waiting():
-        click.echo(f"{waiting} still waiting: `flask callbacks list` says why.", err=True)
+        click.echo(f"{waiting} still waiting: `.venv/bin/flask callbacks list` says why.", err=True)
         context.exit(1)
 
 

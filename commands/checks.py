@@ -1,20 +1,32 @@
 """What `flask doctor` looks at: what is wrong, and what to do about it."""
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, NullPool, create_engine, func, inspect, or_, select, text
+from sqlalchemy import (
+    Connection,
+    NullPool,
+    Select,
+    create_engine,
+    func,
+    inspect,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import InstrumentedAttribute
 
-from config import ROOT, Settings
+from config import ROOT, Settings, misspelt
 from database import database_file, db
-from models import Account, App, Callback, Delivery, Event, Session, Team, now, utc
+from models import Account, App, Award, Awardee, Callback, Delivery, Event, Session, Team, now, utc
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 SQLITE = (3, 35)
@@ -23,8 +35,30 @@ SQLITE = (3, 35)
 LITTLE_SPACE = 50_000_000
 """So many bytes are to be free beside the room for a copy of the database."""
 
+OUTDATED = "The database is not up to date. Run `.venv/bin/flask db upgrade`."
+
 TOLERANCE = 60
 """For how many seconds a delivery may wait, and a clock be off, before it is worth a word."""
+
+STORED_COUNTS: dict[str, tuple[InstrumentedAttribute[int], Select[Any]]] = {
+    "Teams with a wrong number of members": (
+        Team.member_count,
+        select(func.count()).where(Account.team_id == Team.id),
+    ),
+    "Teams with a wrong number of awards": (
+        Team.award_count,
+        select(func.count()).where(Award.team_id == Team.id),
+    ),
+    "Teams with a wrong number of points": (
+        Team.points,
+        select(func.coalesce(func.sum(Award.points), 0)).where(Award.team_id == Team.id),
+    ),
+    "Awards with a wrong number of holders": (
+        Award.holder_count,
+        select(func.count()).where(Awardee.award_id == Award.id),
+    ),
+}
+"""What can be wrong with the numbers that are stored, and what each should be."""
 
 
 class Finding(NamedTuple):
@@ -32,6 +66,10 @@ class Finding(NamedTuple):
 
     level: str
     text: str
+
+
+class WrongDatabaseError(Exception):
+    """A database is of a newer version, or of another program; the message says what to do."""
 
 
 def current_schema() -> str:
@@ -44,9 +82,11 @@ def exit_on_errors() -> Iterator[None]:
     """End the program, with one line, if the database refuses something in the block."""
     try:
         yield
+    except WrongDatabaseError as error:
+        raise SystemExit(str(error)) from None
     except DBAPIError as error:
         raise SystemExit(
-            f"The database cannot be used: {error.orig}. `flask doctor` says more."
+            f"The database cannot be used: {error.orig}. `.venv/bin/flask doctor` says more."
         ) from None
 
 
@@ -54,21 +94,43 @@ def require_current_schema() -> None:
     """End the program, with one line that says what to do, if the database is not up to date."""
     path = database_file()
     if path is not None and path.parent.is_dir() and not path.exists():
-        current = False  # to look would make it
+        found = None  # to look would make it
     else:
-        with exit_on_errors(), db.engine.connect() as checked:
-            current = has_current_schema(checked)
-        db.engine.dispose()  # no connection may cross the fork into a worker
-    if not current:
-        raise SystemExit("The database is not up to date. Run `flask db upgrade` first.")
+        found = stored_schema()
+    if found != current_schema():
+        raise SystemExit(OUTDATED)
 
 
-def has_current_schema(checked: Connection) -> bool:
-    """Return whether all migrations, and no others, were run on a database."""
-    if not inspect(checked).has_table("alembic_version"):
-        return False
-    found: str | None = checked.scalar(text("SELECT version_num FROM alembic_version"))
-    return found == current_schema()
+def stored_schema() -> str | None:
+    """Return the schema of the app's database; end the program if it is a wrong one."""
+    with exit_on_errors(), db.engine.connect() as checked:
+        found = schema_of(checked)
+    db.engine.dispose()  # no connection may cross the fork into a worker
+    return found
+
+
+def schema_of(checked: Connection) -> str | None:
+    """Return the number of the last migration that was run on a database; None if none was.
+
+    Raises `WrongDatabaseError` if it is not to be brought up to date.
+    """
+    tables = inspect(checked).get_table_names()
+    found: str | None = None
+    if "alembic_version" in tables:
+        found = checked.scalar(text("SELECT version_num FROM alembic_version"))
+    numbered = re.fullmatch("[0-9]{4}", found or "")
+    if found and numbered and found > current_schema():
+        raise WrongDatabaseError(
+            "The database is from a newer version of Laurels: its schema is "
+            f"{found}, this version's {current_schema()}. Upgrade Laurels, or restore an older "
+            "backup: `.venv/bin/flask restore FILE`."
+        )
+    others = sorted({*tables} - {"alembic_version"})
+    if others and not (numbered and "accounts" in others):
+        raise WrongDatabaseError(
+            f"This is another program's database: it has a table {others[0]}. Check DATABASE_URL."
+        )
+    return found
 
 
 def sqlite_faults(checked: sqlite3.Connection) -> str:
@@ -84,6 +146,8 @@ def sqlite_faults(checked: sqlite3.Connection) -> str:
 def check_configuration(current: Settings) -> Iterator[Finding]:
     """Look for settings that are dangerous."""
     yield Finding(OK, "The configuration can be read.")
+    for name, meant in misspelt():
+        yield Finding(WARNING, f"{name} in .env is no setting: is {meant} meant?")
     if current.discord_client_id is None:
         yield Finding(
             WARNING,
@@ -114,8 +178,8 @@ def check_database() -> Iterator[Finding]:
         if not file.is_file():
             yield Finding(
                 PROBLEM,
-                f"There is no database at {file}. `flask db upgrade` makes one, if the folder is "
-                "there; if there should be one already, DATABASE_URL is wrong.",
+                f"There is no database at {file}. `.venv/bin/flask db upgrade` makes one, if the "
+                "folder is there; if there should be one already, DATABASE_URL is wrong.",
             )
             return
         yield _space(file)
@@ -166,14 +230,16 @@ def _contents() -> Iterator[Finding]:
             if isinstance(raw, sqlite3.Connection):
                 yield _integrity(raw)
                 yield _writing(raw)
-            if not has_current_schema(connection):
-                yield _outdated(connection)
+            if schema_of(connection) != current_schema():
+                yield Finding(PROBLEM, OUTDATED)
                 return
             yield Finding(OK, "The database is up to date.")
             yield check_apps(connection)
-            yield _member_counts(connection)
+            yield from _stored_counts(connection)
             yield _deliveries(connection)
             yield _clock(connection)
+    except WrongDatabaseError as error:
+        yield Finding(PROBLEM, str(error))
     except DBAPIError as error:
         yield _failure(error.orig)
     except sqlite3.Error as error:
@@ -210,33 +276,29 @@ def _failure(error: BaseException | None) -> Finding:
     )
 
 
-def _outdated(connection: Connection) -> Finding:
-    tables = inspect(connection).get_table_names()
-    if tables and "alembic_version" not in tables:
-        return Finding(
-            PROBLEM,
-            f"This is another program's database: it has a table {tables[0]}. Check DATABASE_URL.",
-        )
-    return Finding(PROBLEM, "The database is not up to date. Run `flask db upgrade`.")
-
-
 def check_apps(connection: Connection) -> Finding:
     """Count the apps."""
     if apps := connection.scalar(select(func.count(App.id))):
         return Finding(OK, f"Apps that may use the API: {apps}.")
-    return Finding(WARNING, "No app may use the API yet: `flask apps create NAME --all` makes one.")
+    return Finding(
+        WARNING, "No app may use the API yet: `.venv/bin/flask apps create NAME --all` makes one."
+    )
 
 
-def _member_counts(connection: Connection) -> Finding:
-    """Compare the stored numbers of members, which triggers keep, with the members."""
-    members = select(func.count()).where(Account.team_id == Team.id).scalar_subquery()
-    if wrong := connection.scalar(select(func.count(Team.id)).where(Team.member_count != members)):
-        return Finding(
-            PROBLEM,
-            f"Teams with a wrong number of members: {wrong}. Was the database changed by another "
-            "program? Restore a backup, or tell the authors of Laurels.",
-        )
-    return Finding(OK, "The teams' numbers of members are right.")
+def _stored_counts(connection: Connection) -> Iterator[Finding]:
+    """Compare the numbers that triggers keep with what they count."""
+    right = True
+    for what, (stored, counted) in STORED_COUNTS.items():
+        differs = stored != counted.scalar_subquery()
+        if wrong := connection.scalar(select(func.count()).where(differs)):
+            right = False
+            yield Finding(
+                PROBLEM,
+                f"{what}: {wrong}. Was the database changed by another program? Restore a backup, "
+                "or tell the authors of Laurels.",
+            )
+    if right:
+        yield Finding(OK, "The stored numbers of members, awards, points and holders are right.")
 
 
 def _deliveries(connection: Connection) -> Finding:
@@ -255,8 +317,8 @@ def _deliveries(connection: Connection) -> Finding:
         WARNING,
         f"Deliveries that wait for receivers of events: {waiting}, since "
         f"{utc(since):%Y-%m-%d %H:%M} UTC; last error: {error or 'none'}. "
-        "`flask callbacks list` says for whom; mend the receiver, then run "
-        "`flask callbacks deliver --all`.",
+        "`.venv/bin/flask callbacks list` says for whom; mend the receiver, then run "
+        "`.venv/bin/flask callbacks deliver --all`.",
     )
 
 

@@ -1,10 +1,20 @@
 """`flask doctor`: looks for what is wrong, and says what to do about it."""
 
+import platform
+
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from commands.checks import OK, PROBLEM, WARNING, check_apps, check_configuration, check_database
+from commands.checks import (
+    OK,
+    PROBLEM,
+    WARNING,
+    Finding,
+    check_apps,
+    check_configuration,
+    check_database,
+)
 from commands.groups import writing
 from config import VERSION, settings
 from database import db
@@ -20,7 +30,8 @@ def doctor(context: click.Context) -> None:
 
     Changes nothing, and can be run while the server runs.
     """
-    findings = [*check_configuration(settings()), *check_database()]
+    version = Finding(OK, f"This is Laurels {VERSION}, on Python {platform.python_version()}.")
+    findings = [version, *check_configuration(settings()), *check_database()]
     with writing():
         for level, text in findings:
             click.echo(f"{click.style(f'{level:8}', fg=COLOURS[level])} {text}")

@@ -1,12 +1,13 @@
 """`flask events`: the log of who did what to whom."""
 
 import json
-import time
+import select
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
 import click
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, or_
 
 from commands.checks import exit_on_errors, require_current_schema
 from commands.groups import Commands, table, writing
@@ -34,8 +35,8 @@ HEADINGS = {
 
 TYPES = [kind.value for kind in (*EventType, *LogType)]
 
-POLL = 1.0
-"""How many seconds pass before the log is looked at again."""
+POLL = 1000
+"""After how many milliseconds the log is looked at again."""
 
 
 @events.command("list")
@@ -58,7 +59,7 @@ def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
     An app's CHANGED callbacks are named by their types of events.
     """
     require_current_schema()
-    wanted = select(Event)
+    wanted = db.select(Event)
     for column, value in (
         (Event.account_id, account),
         (Event.award_id, award),
@@ -68,16 +69,21 @@ def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
             wanted = wanted.where(column == value)
     if team is not None:
         wanted = wanted.where(or_(Event.team_id == team, Event.left_team_id == team))
-    found = _read(wanted.order_by(Event.id.desc()).limit(limit))[::-1]
-    _print(tuple(HEADINGS), *map(_row, found))
     with suppress(KeyboardInterrupt):
-        while follow:
-            time.sleep(POLL)
-            last = found[-1].id if found else 0
-            new = _read(wanted.where(Event.id > last).order_by(Event.id))
-            if new:
-                _print(*map(_row, new))
-                found = new
+        found = _read(wanted.order_by(Event.id.desc()).limit(limit))[::-1]
+        _print(tuple(HEADINGS), *map(_row, found))
+        last = found[-1].id if found else 0
+        while follow and _somebody_reads():
+            if found := _read(wanted.where(Event.id > last).order_by(Event.id)):
+                _print(*map(_row, found))
+                last = found[-1].id
+
+
+def _somebody_reads() -> bool:
+    """Wait, and return whether standard output is still read, as it is not behind `| head`."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # of itself it tells of errors alone
+    return not output.poll(POLL)
 
 
 def _read(statement: Select[Event]) -> Sequence[Event]:

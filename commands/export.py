@@ -39,10 +39,13 @@ TABLES: dict[str, Select[*tuple[Any, ...]]] = {
         cast(Award.id, String).label("id"),
         Award.title,
         Award.image_url,
+        Award.points,
+        Award.created_at,
         cast(Award.team_id, String).label("team_id"),
         Team.name.label("team"),
         cast(Awardee.account_id, String).label("account_id"),
         Account.name.label("account"),
+        Awardee.given_at,
     )
     .outerjoin(Team, Team.id == Award.team_id)
     .outerjoin(Awardee, Awardee.award_id == Award.id)
@@ -101,10 +104,10 @@ def _rows(statement: Select[*tuple[Any, ...]]) -> Iterator[list[str | int]]:
 
 
 def _cell(name: str, value: Any) -> str | int:
-    if name == "members":
+    if name in {"members", "points"}:
         return int(value)
     if name == "permissions":
         return labels_of(Permission(value))
-    if name == "created_at":
+    if name in {"created_at", "given_at"} and value is not None:
         return utc(value).isoformat(timespec="seconds").replace("+00:00", "Z")
     return harmless(value or "")

@@ -275,7 +275,9 @@ def _store(checked: IO[str], rows: int, columns: set[str], *, keep: bool) -> str
     if not keep:
         done.append("This was a dry run: nothing was kept.")
     elif waiting:
-        done.append(f"Deliveries that wait: {waiting}. `flask callbacks deliver` sends them now.")
+        done.append(
+            f"Deliveries that wait: {waiting}. `.venv/bin/flask callbacks deliver` sends them now."
+        )
     return "\n".join(done)
 
 

@@ -45,7 +45,8 @@ def upgrade() -> None:
             total = f"SELECT coalesce(sum({value}), 0) FROM {table} WHERE {key} = {owner}.id"  # noqa: S608 - names of this file
             op.execute(f"UPDATE {owner} SET {name} = ({total})")  # noqa: S608
         (_sum_on_sqlite if _is_sqlite() else _sum_on_postgresql)(table, owner, key, sums)
-    op.create_index("ix_teams_points_search_name_id", "teams", ["points", "search_name", "id"])
+    order = [sa.column("points").desc(), "search_name", "id"]
+    op.create_index("ix_teams_points_search_name_id", "teams", order)
 
 
 def downgrade() -> None:
@@ -116,15 +117,22 @@ def _fold(text: str) -> str:
 
 
 def _take_times_from_the_log() -> None:
-    """Let awards, and who holds them, have the times that the log still knows."""
+    """Let awards, and who holds them, have the times that the log still knows.
+
+    The log is gone through once for each, however many events one award or account has.
+    """
     op.execute(
-        "UPDATE awards SET created_at = (SELECT min(created_at) FROM events "
-        "WHERE type = 'award_give' AND award_id = awards.id)"
+        "UPDATE awards SET created_at = given.at FROM ("
+        "SELECT award_id, min(created_at) AS at FROM events "
+        "WHERE type = 'award_give' GROUP BY award_id"
+        ") AS given WHERE awards.id = given.award_id"
     )
     op.execute(
-        "UPDATE awardees SET given_at = (SELECT max(created_at) FROM events "
-        "WHERE type = 'award_give' AND award_id = awardees.award_id "
-        "AND account_id = awardees.account_id)"
+        "UPDATE awardees SET given_at = given.at FROM ("
+        "SELECT award_id, account_id, max(created_at) AS at FROM events "
+        "WHERE type = 'award_give' GROUP BY award_id, account_id"
+        ") AS given "
+        "WHERE awardees.award_id = given.award_id AND awardees.account_id = given.account_id"
     )
 
 

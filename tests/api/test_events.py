@@ -1,4 +1,4 @@
-"""Every event: exactly when the specification says, with its whole body; and the log."""
+"""Every event: exactly when the specification says, with its whole body."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -204,40 +204,6 @@ def test_refused_requests_are_no_events(listener: Listener, community: Community
     assert listener.heard() == {}
     told = {event[1] for event in community.dump()["events"]}
     assert told == {"callback_register"}
-
-
-def test_the_log(app: Flask, community: Community, as_: As) -> None:
-    """Everything is in the log, by ids, whether or not anybody registered for it."""
-    bot = as_(community.bot(APP_PERMISSIONS))
-    red = bot("POST", "/teams/new", {"name": "Red"}).get_json()["id"]
-    bot("POST", "/accounts/new", NEW | {"id": 10, "team": red})
-    ann = as_(community.session(10))
-    ann("PATCH", "/account/10", {"team": 0})
-    award = community.award(None)
-    bot("PUT", f"/account/10/award/{award}")
-    ann("DELETE", "/account/10")
-    bot("DELETE", f"/team/{red}")
-    run = app.test_cli_runner().invoke
-    rows = [line.split("  ") for line in run(args=["events", "list"]).stdout.splitlines()]
-    logged = [[cell.strip() for cell in row if cell.strip()][1:] for row in rows[1:]]
-    assert logged == [
-        ["team_create", "app 1", f"{red}"],
-        ["account_create", "app 1", "10"],
-        ["account_team_update", "app 1", "10", f"{red}"],
-        ["account_team_update", "account 10", "10", f"{red}"],
-        ["award_give", "app 1", "10", f"{award}"],
-        ["account_delete", "account 10", "10"],
-        ["team_delete", "app 1", f"{red}"],
-    ]
-    assert rows[0][0] == "TIME"
-    assert len(run(args=["events", "list", "--account", "10"]).stdout.splitlines()) == 6
-    assert len(run(args=["events", "list", "--team", f"{red}"]).stdout.splitlines()) == 5
-    assert len(run(args=["events", "list", "--award", f"{award}"]).stdout.splitlines()) == 2
-    assert len(run(args=["events", "list", "--type", "team_create"]).stdout.splitlines()) == 2
-    assert len(run(args=["events", "list", "--limit", "2"]).stdout.splitlines()) == 3
-    assert run(args=["events", "list", "--team", "x"]).exit_code == 2
-    everything = str(community.dump())
-    assert "Ann" not in everything
 
 
 def test_old_events_and_deliveries_are_forgotten(

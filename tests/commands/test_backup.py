@@ -6,7 +6,6 @@ import re
 import resource
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,11 +19,9 @@ import pytest
 import requests
 
 from tests.support.databases import Database
-from tests.support.server import ROOT, Server, command, create_bot
+from tests.support.server import Server, command, create_bot
 
 pytestmark = pytest.mark.sqlite  # PostgreSQL has `pg_dump`
-
-README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
@@ -151,6 +148,15 @@ def test_an_existing_file_stays(
     assert len(list(folder.iterdir())) == 4
 
 
+def test_without_a_name(database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    result = command(database, "backup")
+    (new,) = folder.glob("laurels-*")
+    assert re.fullmatch(r"laurels-\d{4}(-\d\d){2}-\d{6}\.sqlite3", new.name)
+    assert result.stdout == f"Backed up to {new.name} (0.2 MB).\n"
+    assert accounts(new) == set()
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Let this process make no file larger than this."""
@@ -250,29 +256,3 @@ def test_a_url_with_options(database: Path, folder: Path, url: str) -> None:
         connection.execute("INSERT INTO accounts VALUES (5, '0', NULL, NULL, 0, '', 'a', 'a')")
     back_up(Path(url.format(database)), folder / "a b?#%41.db")
     assert accounts(folder / "a b?#%41.db") == {5}
-
-
-def test_restore(empty_database: Path, tmp_path: Path) -> None:
-    """The commands of the README bring back what was there, and nothing newer."""
-    database = tmp_path / "instance/laurels.sqlite3"
-    database.parent.mkdir()
-    database.write_bytes(empty_database.read_bytes())
-    restore = re.search(r"^```\n(mkdir .*?)make run\n```$", README, re.DOTALL | re.MULTILINE)
-    assert restore
-    auth = create_bot(database, "--all")
-    with Server(database) as server:
-
-        def create(key: int) -> None:
-            body = {"id": key, "name": "Ann", "discriminator": 1}
-            url = f"{server.url}/accounts/new"
-            assert requests.post(url, json=body, auth=auth, timeout=5).status_code == 201
-
-        create(1)
-        back_up(database, tmp_path / "laurels-2026-01-31.sqlite3")
-        create(2)
-        server.kill()
-    assert database.with_name("laurels.sqlite3-wal").stat().st_size > 0
-    subprocess.run(["bash", "-euc", restore[1]], cwd=tmp_path, check=True)  # noqa: S607 - any
-    with Server(database) as server:
-        found = requests.get(f"{server.url}/accounts/search", timeout=5).json()["data"]
-    assert [account["id"] for account in found] == ["1"]

@@ -160,10 +160,6 @@ def test_revoke_sessions(run: Run, community: Community, client: FlaskClient) ->
     failed(run("sessions", "revoke", "x"), 2)
 
 
-def test_a_limit_that_is_too_large(run: Run) -> None:
-    failed(run("events", "list", "--limit", "9" * 20), 2)
-
-
 def test_every_command_has_help(app: Flask) -> None:
     for group in app.cli.commands.values():
         if group.name in {"apps", "accounts", "sessions"}:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from config import VERSION
 from database import db, transaction
 from models import Callback, Delivery, Event, now, utc
 from tests.support.community import Community
@@ -18,6 +19,7 @@ from tests.support.server import command
 
 Make = Callable[..., Flask]
 HEALTHY = [
+    f"This is Laurels {VERSION}, on Python 3.",
     "The configuration can be read.",
     f"SQLite is {sqlite3.sqlite_version}.",
     "GB are free.",
@@ -25,7 +27,7 @@ HEALTHY = [
     "The database can be written to.",
     "The database is up to date.",
     "Apps that may use the API: 1.",
-    "The teams' numbers of members are right.",
+    "The stored numbers of members, awards, points and holders are right.",
     "Deliveries that wait for receivers of events: 0.",
     f"The clock says {utc(now()):%Y}",
 ]
@@ -76,7 +78,7 @@ def community(make_app: Make) -> Community:
 @pytest.mark.usefixtures("community")
 def test_all_is_well(make_app: Make, database: Database) -> None:
     before = contents(database)
-    expected = HEALTHY if isinstance(database, Path) else [HEALTHY[0], *HEALTHY[5:]]
+    expected = HEALTHY if isinstance(database, Path) else [*HEALTHY[:2], *HEALTHY[6:]]
     app = make_app(discord_client_id=1, host="::1", allowed_origins=["https://a.example:8443"])
     result = app.test_cli_runner().invoke(args=["doctor"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -105,6 +107,26 @@ def test_settings(make_app: Make, settings: dict[str, object], warnings: list[st
         assert text.startswith(expected)
 
 
+@pytest.mark.usefixtures("community")
+def test_names_of_settings_that_are_misspelt(
+    make_app: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are told by `doctor` and at the start; names of other programs are left alone."""
+    (tmp_path / ".env").write_text(
+        "SIGNUP_OPEN=no\nexport database_url=x\nLOG_LEVEL=INFO\nPGHOST=a\nPGPORT=5\nTZ=UTC\n"
+    )
+    monkeypatch.setattr("config.ROOT", tmp_path)
+    expected = [
+        "SIGNUP_OPEN in .env is no setting: is SIGNUPS_OPEN meant?",
+        "database_url in .env is no setting: is DATABASE_URL meant?",
+    ]
+    assert examine(make_app) == expected
+    assert [text for text in caplog.messages if ".env" in text] == expected
+
+
 @pytest.mark.sqlite
 @pytest.mark.usefixtures("community")
 def test_a_database_that_others_may_read(make_app: Make, database: Path) -> None:
@@ -115,15 +137,27 @@ def test_a_database_that_others_may_read(make_app: Make, database: Path) -> None
 
 def test_no_apps(make_app: Make) -> None:
     (found,) = examine(make_app)
-    assert "`flask apps create NAME --all`" in found
+    assert "`.venv/bin/flask apps create NAME --all`" in found
 
 
-def test_wrong_numbers_of_members(database: Database, community: Community) -> None:
-    community.account(10, community.team("Red"))
+@pytest.mark.parametrize(
+    ("table", "column", "expected"),
+    [
+        ("teams", "member_count", "Teams with a wrong number of members: 1. "),
+        ("teams", "award_count", "Teams with a wrong number of awards: 1. "),
+        ("teams", "points", "Teams with a wrong number of points: 1. "),
+        ("awards", "holder_count", "Awards with a wrong number of holders: 1. "),
+    ],
+)
+def test_wrong_counts(
+    database: Database, community: Community, table: str, column: str, expected: str
+) -> None:
+    community.award(community.team("Red"), community.account(10, 1), points=5)
+    community.award(community.team("Blue"), community.account(11), points=0)
     with connected(database) as connection:
-        connection.exec_driver_sql("UPDATE teams SET member_count = 2")
+        connection.exec_driver_sql(f"UPDATE {table} SET {column} = {column} + 1 WHERE id = 2")  # noqa: S608
     (found,) = problems(database)
-    assert found.startswith("Teams with a wrong number of members: 1. ")
+    assert found.startswith(expected)
 
 
 def test_deliveries_that_wait(make_app: Make, community: Community) -> None:
@@ -140,7 +174,7 @@ def test_deliveries_that_wait(make_app: Make, community: Community) -> None:
     (found,) = examine(make_app)
     assert found.startswith(
         f"Deliveries that wait for receivers of events: 2, since {utc(since):%Y-%m-%d %H:%M} UTC; "
-        "last error: answered with 500. `flask callbacks list` says"
+        "last error: answered with 500. `.venv/bin/flask callbacks list` says"
     )
     assert "sesame" not in found
 
@@ -171,7 +205,9 @@ def test_an_old_sqlite(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_database(tmp_path: Path, database: Path) -> None:
     for path in (tmp_path / "no.db", tmp_path / "no/folder.db", tmp_path, database / "x.db"):
         (found,) = problems(path)
-        assert found.startswith(f"There is no database at {path}. `flask db upgrade` makes one")
+        assert found.startswith(
+            f"There is no database at {path}. `.venv/bin/flask db upgrade` makes one"
+        )
         assert path.exists() is (path == tmp_path)
 
 
@@ -189,13 +225,17 @@ def test_a_damaged_database(database: Path) -> None:
         database.write_bytes(junk)
         assert all("damaged" in found for found in problems(database))
     database.write_bytes(b"")
-    assert problems(database) == ["The database is not up to date. Run `flask db upgrade`."]
+    assert problems(database) == [
+        "The database is not up to date. Run `.venv/bin/flask db upgrade`."
+    ]
 
 
 def test_an_old_schema(database: Database) -> None:
     with connected(database) as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    assert problems(database) == ["The database is not up to date. Run `flask db upgrade`."]
+    assert problems(database) == [
+        "The database is not up to date. Run `.venv/bin/flask db upgrade`."
+    ]
 
 
 @pytest.mark.sqlite

@@ -14,11 +14,11 @@ from tempfile import gettempdir
 
 import pytest
 from flask import Flask
-from sqlalchemy import insert
+from sqlalchemy import insert, null
 
 from commands.export import write
-from database import connection, transaction
-from models import Account
+from database import connection, db, transaction
+from models import Account, Awardee
 from permissions import Permission
 from tests.support.community import Community
 from tests.support.databases import Database
@@ -39,10 +39,13 @@ TEAMS = (
     '"2","Blue",0,"2026-01-31T07:05:03Z"\r\n'
 )
 AWARDS = (
-    '"id","title","image_url","team_id","team","account_id","account"\r\n'
-    '"1","First","https://example.com/1.png","1","Red","10","Ann, ""A"""\r\n'
-    '"1","First","https://example.com/1.png","1","Red","9007199254740993","Ré 月"\r\n'
-    '"2","Second","https://example.com/1.png","","","",""\r\n'
+    '"id","title","image_url","points","created_at","team_id","team",'
+    '"account_id","account","given_at"\r\n'
+    '"1","First","https://example.com/1.png",5,"2026-01-31T07:05:03Z","1","Red",'
+    '"10","Ann, ""A""","2026-01-31T07:05:03Z"\r\n'
+    '"1","First","https://example.com/1.png",5,"2026-01-31T07:05:03Z","1","Red",'
+    '"9007199254740993","Ré 月",""\r\n'
+    '"2","Second","https://example.com/1.png",1,"","","","","",""\r\n'
 )
 
 
@@ -60,8 +63,12 @@ def fill(community: Community) -> None:
         created_at=MORNING,
     )
     community.account(10, name='Ann, "A"', created_at=MORNING)
-    community.award(1, 9007199254740993, 10)
-    community.award(title="Second")
+    community.award(1, 9007199254740993, 10, points=5, created_at=MORNING)
+    community.award(title="Second", created_at=null())
+    with community.app.app_context(), transaction(write=True):
+        for account, moment in ((10, MORNING), (9007199254740993, None)):
+            held = db.update(Awardee).where(Awardee.account_id == account)
+            db.session.execute(held.values(given_at=moment))
 
 
 def add_accounts(app: Flask, ids: Iterable[int]) -> None:

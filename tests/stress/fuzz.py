@@ -247,10 +247,12 @@ def request_of(case: Any, world: World) -> Request:
 
 
 def _real(name: str, value: Any, world: World) -> Any:
-    """Return what a field of a body holds, where schemathesis cannot know it."""
+    """Return what a field of a body holds, where schemathesis cannot make it."""
     chance = world.chance
     if name == "url":
         return world.url() if isinstance(value, str) else value
+    if isinstance(value, str) and chance.random() < 0.2:
+        return chance.choice(TEXTS)
     account = chance.choice([str, int])(chance.choice([*world.accounts, 5, 6, 7]))
     known = {
         "account": account,
@@ -274,6 +276,9 @@ QUERIES = (
     "page=1&page=x", "per_page=1000", "per_page=1001", "q=%ff%fe", "q=%ed%a0%80", "q=" + "a" * 256,
     "q=%25_%5C", "team=0", "team=%D9%A1", "q=%F0%9F%98%80", "page=1e3", "per_page=0", "&&=&", "q=+",
     "page=%20" + "9" * 5000, "q=" + "%CC%81" * 200, "q=%EF%B7%BA" * 3,
+)  # fmt: skip
+TEXTS = (
+    "\ud800", "a\udfffb", "\udc00\ud800", "\0", "a\x85", " ", "\ufdfa" * 100, "a" * 256,
 )  # fmt: skip
 BODIES = (
     b"", b" ", b"null", b"[]", b"1", b'"a"', b"{", b"{}", b'{"name":NaN}', b"[" * 100_000,

@@ -94,6 +94,12 @@ class Server:
             time.sleep(0.05)
         raise AssertionError(Path(self.log.name).read_text())
 
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer: one, or none while it starts."""
+        pid = self.process.pid
+        return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def kill(self) -> None:
         """End the server and its worker at once, as a power cut would."""
         os.killpg(self.process.pid, 9)

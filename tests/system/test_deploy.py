@@ -188,7 +188,7 @@ def test_install_back_up_upgrade_restore(host: Host) -> None:
     assert len(list(backups.glob("before-upgrade-*.sqlite3"))) == 1
     teams = requests.get(f"{host.url}/teams/search", timeout=9).json()["data"]
     assert [team["name"] for team in teams] == ["Red"]
-    (replaced,) = host.database.parent.glob("replaced-*/laurels.sqlite3")
+    (replaced,) = host.database.parent.glob("laurels-replaced-*.sqlite3")
     assert replaced.stat().st_size == host.database.stat().st_size
 
 

@@ -1,7 +1,6 @@
 """The documentation: its commands run, and nothing is missing from it."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -22,17 +21,17 @@ from callbacks.signing import sign
 from commands import COMMANDS
 from commands.export import TABLES
 from config import Settings
-from models import EventType
+from models import EventType, LogType
 from permissions import APP_PERMISSIONS, Permission, needs
 from routes import BLUEPRINTS
 from tests.support.community import As, Community
+from tests.support.description import Description
 from tests.support.server import BIN, ROOT, Server, create_bot, environment
 from tests.support.typescript import TypeScript
 
 README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs/api.md").read_text()
 CALLBACKS = (ROOT / "docs/callbacks.md").read_text()
-GENERATOR = BIN.parent / "generator"
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -65,14 +64,23 @@ def test_readme(server: Server, tmp_path: Path) -> None:
     assert accounts["data"] == [moved | {"awards": [award]} | {"team": accounts["data"][0]["team"]}]
     assert teams["data"][0]["member_count"] == 1
     assert "Deleted the app Second trial." in printed
+    assert (tmp_path / "my-bot.txt").stat().st_mode & 0o777 == 0o600
+    answer = requests.get(f"{server.url}/account/1234567890", timeout=5).json()
+    shown = json.loads(blocks(README, "json")[0])
+    for one in (answer, answer["team"], shown, shown["team"]):
+        assert isinstance(one.pop("created_at"), float)
+    assert answer == shown
 
 
 def test_api_examples(server: Server, tmp_path: Path) -> None:
     login = ":".join(create_bot(server.database, "--all"))
-    first, second = (block for block in blocks(API, "sh") if block.startswith("curl "))
-    assert json.loads(shell(first.replace("&team=1", ""), server, tmp_path))["data"] == []
-    refused = shell(f"{second.strip()} || true", server, tmp_path, LOGIN=login)
-    assert json.loads(refused) == json.loads(blocks(API, "json")[-1])
+    search, standings, log, refused = (block for block in blocks(API, "sh") if "curl" in block)
+    for script in (search.replace("&team=1", ""), *standings.splitlines()):
+        assert json.loads(shell(script, server, tmp_path))["data"] == []
+    read = json.loads(shell(log, server, tmp_path, LOGIN=login))
+    assert read == {"events": [], "last": 0}
+    printed = shell(f"{refused.strip()} || true", server, tmp_path, LOGIN=login)
+    assert json.loads(printed) == json.loads(blocks(API, "json")[-1])
 
 
 def test_the_objects_of_the_documentation(community: Community, as_: As) -> None:
@@ -127,6 +135,17 @@ def test_python_example(server: Server, tmp_path: Path) -> None:
     settings |= {"PYTHONWARNINGS": "default"}  # the client's own
     printed = shell(".venv/client/bin/python example.py", server, tmp_path, **settings)
     assert printed == "Bob is in Blue\n"
+
+
+def test_catching_up(server: Server, tmp_path: Path) -> None:
+    username, password = create_bot(server.database, "--all")
+    for number in range(250):
+        name = {"name": f"Team {number}"}
+        requests.post(f"{server.url}/teams/new", json=name, auth=(username, password), timeout=5)
+    (tmp_path / "catch_up.py").write_text(blocks(API, "python")[-1])
+    settings = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
+    printed = shell(".venv/bin/python catch_up.py", server, tmp_path, **settings)
+    assert printed == "app_create by command line\n" + 250 * "team_create by app 1\n"
 
 
 def test_the_first_ten_minutes_with_callbacks(server: Server, tmp_path: Path) -> None:
@@ -233,45 +252,6 @@ def test_javascript_rounds_ids() -> None:
     assert json.loads(sent) == {"id": int(said[2])}
 
 
-def test_a_client_in_typescript(server: Server, typescript: TypeScript) -> None:
-    """What the documentation's command makes serves the documentation's bot, in strict mode."""
-    username, password = create_bot(server.database, "--all")
-    login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
-    command = next(block for block in blocks(API, "sh") if block.startswith("npx"))
-    shell(command, server, typescript.folder)
-    code = blocks(API, "ts")[0]
-    assert typescript.run(code, **login) == "Cid is in Green\n"
-    number = code.replace('id: "80351110224678913"', "id: 80351110224678913")
-    with pytest.raises(subprocess.CalledProcessError) as refused:
-        typescript.run(number, **login)
-    assert "Type 'number' is not assignable to type 'string'" in refused.value.stdout
-
-
-def test_the_description_by_redocly(server: Server, typescript: TypeScript) -> None:
-    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
-    command = f"npx redocly lint --format=json {server.url}/openapi.json"
-    found = json.loads(shell(command, server, typescript.folder, **quiet))
-    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, found["problems"]
-
-
-@pytest.mark.skipif(not GENERATOR.is_dir(), reason="needs `make .venv/generator`")
-def test_a_client_in_python(server: Server, tmp_path: Path) -> None:
-    """What the documentation's command makes serves the documentation's bot."""
-    username, password = create_bot(server.database, "--all")
-    login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
-    command = next(block for block in blocks(API, "sh") if "openapi-python-client" in block)
-    command = command.replace("client/", ".venv/generator/").replace(
-        " --url", " --fail-on-warning --url"
-    )
-    path = {"PATH": f"{GENERATOR}/bin:{os.environ['PATH']}"}  # where what formats the client is
-    shell(command, server, tmp_path, **path)
-    (tmp_path / "bot.py").write_text(blocks(API, "python")[1])
-    printed = shell(".venv/generator/bin/python bot.py", server, tmp_path, **login)
-    assert printed == "Dan is in Gold\n"
-    account = requests.get(f"{server.url}/account/80351110224678914", timeout=5).json()
-    assert (account["name"], account["team"]) == ("Dan", None)
-
-
 def test_the_body_of_the_documentation(community: Community) -> None:
     """It has the attributes that a real one has."""
     community.account(1234567890, community.team())
@@ -281,9 +261,22 @@ def test_the_body_of_the_documentation(community: Community) -> None:
     assert body["team"].keys() == body["account"]["team"].keys() == real["team"].keys()
 
 
-def test_every_event_and_command_is_documented() -> None:
-    for event in EventType:
+def test_every_event_is_documented(description: Description) -> None:
+    """The table has each with its body, and `/openapi.json` knows no others."""
+    events = re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", CALLBACKS, re.MULTILINE)
+    documented = {name: tuple(re.findall(r"`(\w+)`", body)) for name, body in events}
+    assert documented == {event.value: event.body for event in EventType}
+    for event in LogType:
         assert f"`{event.value}`" in CALLBACKS
+    (parameter,) = (
+        one
+        for one in description.document["paths"]["/callback/{event}"]["get"]["parameters"]
+        if one["name"] == "event"
+    )
+    assert parameter["schema"]["enum"] == [event.value for event in EventType]
+
+
+def test_every_command_is_documented() -> None:
     for command in COMMANDS:
         subcommands = command.commands.values() if isinstance(command, click.Group) else []
         for name in [f"{command.name} {sub.name}" for sub in subcommands] or [f"{command.name}"]:

@@ -2,15 +2,13 @@
 
 import subprocess
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 import requests
-from sqlalchemy import Connection, inspect
 
 from config import Settings
-from tests.support.databases import Database, connected
+from tests.support.databases import Database
 from tests.support.server import BIN, ROOT, Server, environment
 
 
@@ -39,7 +37,7 @@ def test_a_database_that_is_not_up_to_date(
 ) -> None:
     stopped = start(*command, database=blank_database, PORT="18471")
     assert stopped.returncode == 1
-    assert "not up to date. Run `flask db upgrade` first." in stopped.stderr
+    assert "not up to date. Run `.venv/bin/flask db upgrade`." in stopped.stderr
     assert "Traceback" not in stopped.stderr
 
 
@@ -66,6 +64,9 @@ def test_a_database_that_cannot_be_opened(
         ("PORT", "0"),
         ("PORT", "65536"),
         ("HOST", ""),
+        ("HOST", "256.0.0.1"),
+        ("HOST", "nowhere.invalid"),
+        ("HOST", "a" * 64),
         ("DATABASE_URL", "laurels.db"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite:///laurels.db?timeout=long"),
@@ -134,6 +135,43 @@ def test_a_bad_setting_stops_the_start(empty_database: Database, command: tuple[
     assert "Traceback" not in stopped.stderr
 
 
+def test_an_address_of_another_machine(empty_database: Database) -> None:
+    stopped = start(*GUNICORN, database=empty_database, HOST="192.0.2.1", PORT="18471")
+    assert stopped.returncode == 1
+    assert stopped.stderr.endswith(
+        "\nBad configuration: HOST or PORT: cannot listen at 192.0.2.1:18471: "
+        "Cannot assign requested address.\n"
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_a_taken_port(server: Server) -> None:
+    stopped = start(*GUNICORN, database=server.database, PORT=str(server.port))
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines()[-1] == (
+        f"Port {server.port} is taken, perhaps by a Laurels that runs already. "
+        f"`make run PORT={server.port + 1}` serves on another."
+    )
+    assert "Traceback" not in stopped.stderr
+
+
+def test_the_start_says_where_to_look(server: Server) -> None:
+    assert f"Laurels is at {server.url}\n" in Path(server.log.name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104
+        ("::", "http://[::1]:8000"),
+        ("laurels.example", "http://laurels.example:8000"),
+    ],
+)
+def test_where_to_look(host: str, url: str) -> None:
+    assert Settings(host=host).local_url == url
+
+
 def test_settings(database: Database) -> None:
     with Server(
         database,
@@ -166,63 +204,6 @@ def test_upgrade_of_what_is_no_database(tmp_path: Path) -> None:
     stopped = start("flask", "db", "upgrade", database=database)
     assert stopped.returncode == 1
     assert stopped.stderr.endswith(
-        "The database cannot be used: file is not a database. `flask doctor` says more.\n"
+        "The database cannot be used: file is not a database. `.venv/bin/flask doctor` says more.\n"
     )
     assert "Traceback" not in stopped.stderr
-
-
-def test_upgrade_keeps_data_and_is_idempotent(blank_database: Database) -> None:
-    assert start("flask", "db", "upgrade", "0001", database=blank_database).returncode == 0
-    old = """
-        INSERT INTO apps VALUES (1, 'bot', 95, '2026-01-01 00:00:00.000000', '00');
-        INSERT INTO teams VALUES (1, '2026-01-01 00:00:00.000000', 'Red', 'red');
-        INSERT INTO accounts
-            VALUES (10, '0', NULL, 1, 32, '2026-01-31 07:05:03.123456', 'Ann', 'ann');
-        INSERT INTO awards VALUES (1, 'First', 'http://x', 1);
-        INSERT INTO awardees VALUES (10, 1);
-        INSERT INTO sessions
-            VALUES (1, 10, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', '00')
-    """
-    with connected(blank_database) as connection:
-        for statement in old.split(";"):
-            connection.exec_driver_sql(statement)
-        columns = {
-            table: ", ".join(column["name"] for column in inspect(connection).get_columns(table))
-            for table in ("apps", "teams", "accounts", "awards", "awardees", "sessions")
-        }
-        before = data(connection, columns)
-        for rows in before.values():
-            rows[:] = [tuple(map(seconds, row)) for row in rows]
-        assert "not up to date" in start(*COMMAND, database=blank_database).stderr
-        for _ in range(2):
-            assert start("flask", "db", "upgrade", database=blank_database).returncode == 0
-            assert before == data(connection, columns)
-        assert connection.exec_driver_sql("SELECT member_count FROM teams").scalar() == 1
-    assert "bot" in start(*COMMAND, database=blank_database).stdout
-
-
-def seconds(value: object) -> object:
-    """Return a time as it is stored since migration 0003; anything else as it is."""
-    if str(value).startswith("2026-"):
-        return datetime.fromisoformat(f"{value}+00:00").timestamp()
-    return value
-
-
-def data(connection: Connection, columns: dict[str, str]) -> dict[str, list[tuple[object, ...]]]:
-    """Return what is in some columns of tables."""
-    return {
-        table: [tuple(row) for row in connection.exec_driver_sql(f"SELECT {names} FROM {table}")]  # noqa: S608
-        for table, names in columns.items()
-    }
-
-
-def test_models_and_migrations_agree(empty_database: Database) -> None:
-    checked = start("flask", "db", "check", database=empty_database)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def test_downgrade(blank_database: Database) -> None:
-    start("flask", "db", "upgrade", database=blank_database)
-    assert start("flask", "db", "downgrade", "base", database=blank_database).returncode == 0
-    with connected(blank_database) as connection:
-        assert inspect(connection).get_table_names() == ["alembic_version"]

@@ -217,9 +217,8 @@ class Worker:
     """The worker of a server: what it takes from now on."""
 
     def __init__(self, server: Server) -> None:
-        pid = server.process.pid
-        (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        self.folder = Path("/proc", worker)
+        (worker,) = server.workers
+        self.folder = Path(f"/proc/{worker}")
         (self.folder / "clear_refs").write_text("5")  # forgets the peak
         self.before = self._taken()
 
