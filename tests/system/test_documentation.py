@@ -55,6 +55,7 @@ def shell(script: str, server: Server, folder: Path, **settings: str) -> str:
 
 @pytest.mark.sqlite
 def test_readme(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "members.csv").write_text(blocks(README, "csv")[0])
     printed = shell("\n".join(blocks(README, "sh")), server, tmp_path)
     bodies = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     assert len(bodies) == 6
@@ -64,6 +65,7 @@ def test_readme(server: Server, tmp_path: Path) -> None:
     assert accounts["data"] == [moved | {"awards": [award]} | {"team": accounts["data"][0]["team"]}]
     assert teams["data"][0]["member_count"] == 1
     assert "Deleted the app Second trial." in printed
+    assert printed.count("Accounts: 2 made, 0 changed") == 2
     assert (tmp_path / "my-bot.txt").stat().st_mode & 0o777 == 0o600
     answer = requests.get(f"{server.url}/account/1234567890", timeout=5).json()
     shown = json.loads(blocks(README, "json")[0])
