@@ -1,0 +1,184 @@
+"""Charts that the server draws: where lines and columns go, and what stands beside them.
+
+A plot is 1,000 wide, which the page stretches to the room there is, and `HEIGHT` pixels high.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+WIDTH, HEIGHT = 1000, 240
+ABOVE, BELOW = 12, 2
+"""The pixels that are left free in a plot, so that no line is cut off."""
+LABEL_HEIGHT = 19
+STEPS = (1, 7, 28, 91, 364)
+"""For how many days a point may stand, beside multiples of the last."""
+MOST_POINTS = 30
+WEEK = 7
+MOST_WEEKS = 26
+MONDAY = 4
+"""The first day that was a Monday: day 0 is 1 January 1970."""
+
+
+class Tick(NamedTuple):
+    """A value on an axis, and its place in pixels or in percent."""
+
+    place: float
+    value: int
+
+
+class Line(NamedTuple):
+    """A line, its values, and where its end and its name stand."""
+
+    id: int
+    name: str
+    values: Sequence[int]
+    points: str
+    end: float
+    label: float
+
+
+class Column(NamedTuple):
+    """A column of a chart, in its plot."""
+
+    day: int
+    value: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What stands around a plot: values at its left, days below it."""
+
+    ticks: Sequence[Tick]
+    days: Sequence[Tick]
+
+
+@dataclass(frozen=True)
+class LineChart(Chart):
+    """Lines over days."""
+
+    lines: Sequence[Line]
+    points: Sequence[int]
+    """The days of the lines' values."""
+
+
+@dataclass(frozen=True)
+class ColumnChart(Chart):
+    """Columns for weeks, each named by its first day."""
+
+    columns: Sequence[Column]
+    width: float
+    """The width of a column."""
+
+
+def lines(
+    names: Mapping[int, str], changes: Iterable[tuple[int, int | None, int]], today: int
+) -> LineChart:
+    """Return a chart of sums that grow; `changes` are of an id and a day, or of no known day.
+
+    What has no day is there from the start.
+    """
+    before, by_day = dict.fromkeys(names, 0), {key: dict[int, int]() for key in names}
+    for key, day, value in changes:
+        if day is None:
+            before[key] += value
+        else:
+            by_day[key][day] = by_day[key].get(day, 0) + value
+    known = [day for of in by_day.values() for day in of]
+    points = _points(min(known, default=today), max([today, *known]))
+    values = {key: _sums(before[key], by_day[key], points) for key in names}
+    top, ticks = _scale(max((of[-1] for of in values.values()), default=0))
+    ends = [_place(of[-1], top) for of in values.values()]
+    drawn = [
+        Line(key, names[key], of, _line(of, top), end, label)
+        for (key, of), end, label in zip(values.items(), ends, _spread(ends), strict=True)
+    ]
+    return LineChart(ticks, _spaced(points, 0, 100), drawn, points)
+
+
+def columns(counts: Iterable[tuple[int, int]], first: int, today: int) -> ColumnChart:
+    """Return a chart of how much there was in each week, from a day on."""
+    weeks = dict.fromkeys(range(monday(first), max(today, first) + 1, WEEK), 0)
+    for day, value in counts:
+        weeks[monday(day)] = weeks.get(monday(day), 0) + value
+    top, ticks = _scale(max(weeks.values()))
+    room = WIDTH / len(weeks)
+    drawn = [
+        Column(week, value, round((number + 0.15) * room, 1), _place(value, top))
+        for number, (week, value) in enumerate(sorted(weeks.items()))
+    ]
+    middle = 50 / len(weeks)
+    days = _spaced([column.day for column in drawn], middle, 100 - middle)
+    return ColumnChart(ticks, days, drawn, round(room * 0.7, 1))
+
+
+def monday(day: int) -> int:
+    """Return the first day of a day's week."""
+    return day - (day - MONDAY) % WEEK
+
+
+def _points(first: int, last: int) -> list[int]:
+    """Return the days that have a point: the last, and even steps back to before the first."""
+    length = max(last - first + 1, 1)
+    most = STEPS[-1]
+    step = next((step for step in STEPS if length <= step * MOST_POINTS), 0)
+    step = step or most * -(-length // (most * MOST_POINTS))
+    return list(range(last - step * -(-length // step), last + 1, step))
+
+
+def _sums(before: int, by_day: Mapping[int, int], points: Sequence[int]) -> list[int]:
+    steps = dict.fromkeys(points, 0)
+    days = iter(sorted(by_day.items()))
+    day, value = next(days, (None, 0))
+    for point in points:
+        while day is not None and day <= point:
+            steps[point] += value
+            day, value = next(days, (None, 0))
+    return list(accumulate(steps.values(), initial=before))[1:]
+
+
+def _scale(most: int) -> tuple[int, list[Tick]]:
+    """Return the value at the top of a plot, and from three to six round values on its axis."""
+    step = 1
+    while step * 5 < most:
+        step = step * 5 // 2 if str(step).startswith("2") else step * 2
+    top = max(most, step)
+    return top, [Tick(_place(value, top), value) for value in range(0, top + 1, step)]
+
+
+def _place(value: int, top: int) -> float:
+    return round(HEIGHT - BELOW - value / top * (HEIGHT - ABOVE - BELOW), 1)
+
+
+def _line(values: Sequence[int], top: int) -> str:
+    step = WIDTH / max(len(values) - 1, 1)
+    return " ".join(
+        f"{number * step:.0f},{_place(value, top)}" for number, value in enumerate(values)
+    )
+
+
+def _spread(places: Sequence[float]) -> list[float]:
+    """Return places for names that are near these, in their order, and apart."""
+    order = sorted(range(len(places)), key=lambda number: (places[number], number))
+    free: list[float] = []
+    for number in order:
+        free.append(max(places[number], free[-1] + LABEL_HEIGHT if free else LABEL_HEIGHT / 2))
+    lowest = HEIGHT - LABEL_HEIGHT / 2
+    for index in reversed(range(len(free))):
+        free[index] = min(free[index], lowest)
+        lowest = free[index] - LABEL_HEIGHT
+    spread = dict(zip(order, free, strict=True))
+    return [spread[number] for number in range(len(places))]
+
+
+def _spaced(days: Sequence[int], left: float, right: float) -> list[Tick]:
+    """Return up to five of the days, the first and the last among them, in percent of the width."""
+    last = len(days) - 1
+    chosen = sorted({round(last * part / 4) for part in range(5)})
+    return [
+        Tick(round(left + (right - left) * number / max(last, 1), 1), days[number])
+        for number in chosen
+    ]
