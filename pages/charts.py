@@ -12,11 +12,13 @@ WIDTH, HEIGHT = 1000, 240
 ABOVE, BELOW = 12, 2
 """The pixels that are left free in a plot, so that no line is cut off."""
 LABEL_HEIGHT = 19
-STEPS = (1, 7, 28, 91, 364)
+STEPS = (1, 2, 3, 7, 14, 28, 91, 364)
 """For how many days a point may stand, beside multiples of the last."""
 MOST_POINTS = 30
 WEEK = 7
 MOST_WEEKS = 26
+LONG = 300
+"""From how many days on the years are shown."""
 MONDAY = 4
 """The first day that was a Monday: day 0 is 1 January 1970."""
 
@@ -54,6 +56,11 @@ class Chart:
 
     ticks: Sequence[Tick]
     days: Sequence[Tick]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a day has no meaning without its year."""
+        return self.days[-1].value - self.days[0].value > LONG
 
 
 @dataclass(frozen=True)

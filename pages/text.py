@@ -14,6 +14,8 @@ COLOURS = 12
 """How many colours the stylesheet has for teams, members and awards."""
 
 _BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_MARKS = re.compile("[\u0300-\u036f]")
+"""Accents of which there may be any number above a letter."""
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _BLANK_LETTERS = set("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols that leave their place empty."""
@@ -44,7 +46,8 @@ def plain(text: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Return the beginning of a name, for where there is no more room."""
+    """Return the beginning of a name in one line, for where there is no more room."""
+    text = _MARKS.sub("", unicodedata.normalize("NFC", text))
     if len(text) <= length:
         return plain(text)
     return plain(text[: length - 1].rstrip("\u200d ")) + "…"
@@ -53,10 +56,12 @@ def shorten(text: str, length: int) -> str:
 @lru_cache(4096)
 def initials(text: str) -> str:
     """Return what stands for a name where it has no picture: the beginnings of its first words."""
+    if not _is_visible(text):
+        return "?"
     words = [word for word in re.split(r"[\W_]+", text) if word][:2]
     if words:
         return "".join(word[0].upper()[0] for word in words)
-    return next((character for character in text if _is_visible(character)), "?")
+    return next(character for character in text if _is_visible(character))
 
 
 def colour(key: int) -> str:

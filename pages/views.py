@@ -5,9 +5,9 @@ looks like elsewhere. All that a page reads is one snapshot of the database.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,11 +30,12 @@ HEADERS: Final = {
     ),
 }
 KEPT = 30
-"""For how many seconds a page that counts everything may be shown again."""
+"""For how many seconds a page that counts everything is shown again."""
 SIZE = 24
 """How many records a list has on one page."""
 LEADERS = 5
-NEWEST = 6
+NEWEST = 8
+"""How many awards are shown beside something else."""
 FOUND = 20
 LARGEST = 20
 MAX_TEXT = 255
@@ -91,23 +92,25 @@ def init_app(app: Flask) -> None:
         "HEIGHT": charts.HEIGHT,
         "WIDTH": charts.WIDTH,
     }
+    app.extensions["kept_pages"] = {}
     app.url_map.converters["key"] = KeyConverter
     app.register_blueprint(blp)
     app.register_error_handler(NotFound, _answer_not_found)
 
 
-def page(*rules: str) -> Callable[[View], View]:
-    """Make a page of a view, at some paths."""
+def page(rule: str, *, kept: bool = False) -> Callable[[View], View]:
+    """Make a page of a view; it may be `kept` until something happens, for some seconds at most."""
 
     def decorator(view: View) -> View:
-        @wraps(view)
+        def html(**path: Any) -> str:
+            return _render(f"{view.__name__}.html", **view(**path))
+
         def answer(**path: Any) -> Response:
             with transaction(write=False):
-                values = view(**path)
-            return _render(f"{view.__name__}.html", **values)
+                shown = _kept(view.__name__, html) if kept else html(**path)
+            return Response(shown, mimetype="text/html", headers=HEADERS)
 
-        for rule in rules:
-            blp.add_url_rule(rule, f"{view.__name__} {rule}", answer)
+        blp.add_url_rule(rule, view.__name__, answer)
         return view
 
     return decorator
@@ -125,7 +128,10 @@ def standings() -> Values:
         values["newest"] = queries.AWARDS.all(size=NEWEST, offset=0)
         if leaders:
             won = queries.RACE.all(teams=f"[{','.join(map(str, leaders))}]")
-            values["race"] = charts.lines(leaders, won, _today())
+            values["race"] = race = charts.lines(leaders, won, _today())
+            values["race_now"] = ", ".join(
+                f"{text.plain(line.name)} {line.values[-1]:,}" for line in race.lines
+            )
     leader = f"{text.plain(ranked[0][1].name)} leads. " if totals.most_points else ""
     counts = (
         text.many(totals.teams, "team"),
@@ -231,7 +237,7 @@ def search() -> Values:
     }
 
 
-@page("/numbers")
+@page("/numbers", kept=True)
 def numbers() -> Values:
     """Show how the community grows."""
     today = _today()
@@ -290,13 +296,27 @@ def _shows_picture(url: str | None) -> bool:
     return bool(url) and str(url).startswith(("https://", request.host_url))
 
 
-def _render(template: str, preview: Preview, **values: Any) -> Response:
+def _kept(name: str, html: Callable[[], str]) -> str:
+    """Return a page as it was shown last, unless there has been an event since, or it is old.
+
+    It counts all members: in a community of 100,000 that takes longer than all else of a request.
+    """
+    shown: dict[str, tuple[int | None, float, str]] = current_app.extensions["kept_pages"]
+    event, until, text = shown.get(name, (None, 0.0, ""))
+    last = queries.LAST_EVENT.value()
+    if event != last or until < time.monotonic():
+        text = html()
+        shown[name] = last, time.monotonic() + KEPT, text
+    return text
+
+
+def _render(template: str, preview: Preview, **values: Any) -> str:
     public_url = settings().public_url
     picture = preview.picture
     if not (picture and picture.startswith("https://")):
         ours = public_url and public_url.startswith("https://")
         picture = f"{public_url}/pages/preview.png" if ours else None
-    html = render_template(
+    return render_template(
         template,
         preview=preview,
         preview_picture=picture,
@@ -305,17 +325,13 @@ def _render(template: str, preview: Preview, **values: Any) -> Response:
         own_style=(Path(current_app.instance_path) / "style.css").exists(),
         **values,
     )
-    return Response(html, mimetype="text/html", headers=HEADERS)
 
 
 def _answer_not_found(error: HTTPException) -> Any:
     """Show people, who ask for a page, what to do; the API answers as ever."""
     if request.method not in {"GET", "HEAD"} or request.path.split("/")[1] not in PARTS:
         return errors.answer(error)
-    response = _render(
-        "not_found.html",
-        Preview("Not found", "There is nothing at this address."),
-        detail=error.description if request.url_rule else "There is nothing at this address.",
-    )
-    response.status_code = 404
-    return response
+    nothing = "There is nothing at this address."
+    detail = error.description if request.url_rule else nothing
+    html = _render("not_found.html", Preview("Not found", nothing), detail=detail)
+    return Response(html, 404, mimetype="text/html", headers=HEADERS)
