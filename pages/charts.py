@@ -3,10 +3,15 @@
 A plot is 1,000 wide, which the page stretches to the room there is, and `HEIGHT` pixels high.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
+
+from markupsafe import Markup
+
+from pages.text import date, day
 
 WIDTH, HEIGHT = 1000, 240
 ABOVE, BELOW = 12, 2
@@ -14,11 +19,13 @@ ABOVE, BELOW = 12, 2
 LABEL_HEIGHT = 19
 STEPS = (1, 2, 3, 7, 14, 28, 91, 364)
 """For how many days a point may stand, beside multiples of the last."""
-MOST_POINTS = 30
+MOST_POINTS = 24
 WEEK = 7
 MOST_WEEKS = 26
 LONG = 300
 """From how many days on the years are shown."""
+ANCHORS: dict[float, str] = {0: "start", 100: "end"}
+"""Which end of a text stands at a place at the edge."""
 MONDAY = 4
 """The first day that was a Monday: day 0 is 1 January 1970."""
 
@@ -62,6 +69,34 @@ class Chart:
         """Whether a day has no meaning without its year."""
         return self.days[-1].value - self.days[0].value > LONG
 
+    @property
+    def grid(self) -> Markup:
+        """The lines across the plot, as SVG."""
+        return _joined(
+            f'<line class="grid" x2="{WIDTH}" y1="{place}" y2="{place}"/>'
+            for place, _ in self.ticks
+        )
+
+    @property
+    def left(self) -> Markup:
+        """The values at the left, as SVG."""
+        return _joined(
+            f'<text x="100%" y="{place + 4}" text-anchor="end">{value:,}</text>'
+            for place, value in self.ticks
+        )
+
+    @property
+    def below(self) -> Markup:
+        """The days below, as SVG; on a narrow page only the first and the last."""
+        write = date if self.is_long else day
+        wide = ' class="wide"'
+        return _joined(
+            f'<text x="{place}%" y="16" text-anchor="{ANCHORS.get(place, "middle")}"'
+            f"{'' if value in (self.days[0].value, self.days[-1].value) else wide}>"
+            f"{write(value)}</text>"
+            for place, value in self.days
+        )
+
 
 @dataclass(frozen=True)
 class LineChart(Chart):
@@ -70,6 +105,12 @@ class LineChart(Chart):
     lines: Sequence[Line]
     points: Sequence[int]
     """The days of the lines' values."""
+
+    @property
+    def rows(self) -> Markup:
+        """The figures, as rows of a table."""
+        values = zip(*(line.values for line in self.lines), strict=True)
+        return _joined(_row(date(point), of) for point, of in zip(self.points, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,6 +121,11 @@ class ColumnChart(Chart):
     width: float
     """The width of a column."""
 
+    @property
+    def rows(self) -> Markup:
+        """The figures, as rows of a table."""
+        return _joined(_row(date(column.day), [column.value]) for column in self.columns)
+
 
 def lines(
     names: Mapping[int, str], changes: Iterable[tuple[int, int | None, int]], today: int
@@ -89,12 +135,12 @@ def lines(
     What has no day is there from the start.
     """
     before, by_day = dict.fromkeys(names, 0), {key: dict[int, int]() for key in names}
-    for key, day, value in changes:
-        if day is None:
+    for key, when, value in changes:
+        if when is None:
             before[key] += value
         else:
-            by_day[key][day] = by_day[key].get(day, 0) + value
-    known = [day for of in by_day.values() for day in of]
+            by_day[key][when] = by_day[key].get(when, 0) + value
+    known = [when for of in by_day.values() for when in of]
     points = _points(min(known, default=today), max([today, *known]))
     values = {key: _sums(before[key], by_day[key], points) for key in names}
     top, ticks = _scale(max((of[-1] for of in values.values()), default=0))
@@ -109,8 +155,8 @@ def lines(
 def columns(counts: Iterable[tuple[int, int]], first: int, today: int) -> ColumnChart:
     """Return a chart of how much there was in each week, from a day on."""
     weeks = dict.fromkeys(range(monday(first), max(today, first) + 1, WEEK), 0)
-    for day, value in counts:
-        weeks[monday(day)] = weeks.get(monday(day), 0) + value
+    for when, value in counts:
+        weeks[monday(when)] = weeks.get(monday(when), 0) + value
     top, ticks = _scale(max(weeks.values()))
     room = WIDTH / len(weeks)
     drawn = [
@@ -122,9 +168,18 @@ def columns(counts: Iterable[tuple[int, int]], first: int, today: int) -> Column
     return ColumnChart(ticks, days, drawn, round(room * 0.7, 1))
 
 
-def monday(day: int) -> int:
+def _joined(parts: Iterable[str]) -> Markup:
+    return Markup("".join(parts))
+
+
+def _row(head: str, values: Iterable[int]) -> str:
+    cells = "".join(f"<td>{value:,}</td>" for value in values)
+    return f'<tr><th scope="row">{head}</th>{cells}</tr>\n'
+
+
+def monday(number: int) -> int:
     """Return the first day of a day's week."""
-    return day - (day - MONDAY) % WEEK
+    return number - (number - MONDAY) % WEEK
 
 
 def _points(first: int, last: int) -> list[int]:
@@ -137,14 +192,10 @@ def _points(first: int, last: int) -> list[int]:
 
 
 def _sums(before: int, by_day: Mapping[int, int], points: Sequence[int]) -> list[int]:
-    steps = dict.fromkeys(points, 0)
-    days = iter(sorted(by_day.items()))
-    day, value = next(days, (None, 0))
-    for point in points:
-        while day is not None and day <= point:
-            steps[point] += value
-            day, value = next(days, (None, 0))
-    return list(accumulate(steps.values(), initial=before))[1:]
+    steps = [0] * len(points)
+    for when, value in by_day.items():
+        steps[bisect_left(points, when)] += value
+    return list(accumulate(steps, initial=before))[1:]
 
 
 def _scale(most: int) -> tuple[int, list[Tick]]:

@@ -60,9 +60,12 @@ TOTALS = Statement(
         _count(Team).label("teams"),
         _count(Account).label("members"),
         _count(Award).label("awards"),
+        select(func.coalesce(func.sum(Award.holder_count), 0)).scalar_subquery().label("given"),
         select(func.max(Team.points)).scalar_subquery().label("most_points"),
+        select(func.max(Event.id)).scalar_subquery().label("last_event"),
     )
 )
+"""How much there is of everything; while this is the same, nothing has changed."""
 
 _first = select(Team.points).order_by(*_BY_POINTS).limit(1).offset(_OFFSET).scalar_subquery()
 STANDINGS = _paged(
@@ -160,7 +163,6 @@ FOUND = {
 }
 """What a search finds of each kind, by name."""
 
-LAST_EVENT = Statement(select(func.max(Event.id).label("id")))
 JOINED = Statement(
     select(_day(Account.created_at).label("day"), func.count().label("value")).group_by("day")
 )

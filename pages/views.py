@@ -87,7 +87,6 @@ def init_app(app: Flask) -> None:
     environment.filters |= {function.__name__: function for function in text.FILTERS}
     style = (docs.STATIC / "style.css").read_bytes()
     environment.globals |= {
-        "shows_picture": _shows_picture,
         "style_version": hashlib.sha256(style).hexdigest()[:8],
         "HEIGHT": charts.HEIGHT,
         "WIDTH": charts.WIDTH,
@@ -291,22 +290,17 @@ def _today() -> int:
     return int(now() // queries.DAY)
 
 
-def _shows_picture(url: str | None) -> bool:
-    """Return whether the pages' policy lets a browser load a picture."""
-    return bool(url) and str(url).startswith(("https://", request.host_url))
-
-
 def _kept(name: str, html: Callable[[], str]) -> str:
-    """Return a page as it was shown last, unless there has been an event since, or it is old.
+    """Return a page as it was shown last, unless something has changed since, or it is old.
 
     It counts all members: in a community of 100,000 that takes longer than all else of a request.
     """
-    shown: dict[str, tuple[int | None, float, str]] = current_app.extensions["kept_pages"]
-    event, until, text = shown.get(name, (None, 0.0, ""))
-    last = queries.LAST_EVENT.value()
-    if event != last or until < time.monotonic():
+    shown: dict[str, tuple[Any, float, str]] = current_app.extensions["kept_pages"]
+    state = queries.TOTALS.first()
+    before, until, text = shown.get(name, (None, 0.0, ""))
+    if before != state or until < time.monotonic():
         text = html()
-        shown[name] = last, time.monotonic() + KEPT, text
+        shown[name] = state, time.monotonic() + KEPT, text
     return text
 
 
