@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from environs import Env, EnvError
+from environs import Env
 from flask import current_app
 from limits import parse
 from sqlalchemy import create_engine
@@ -141,7 +141,7 @@ def _read(env: Env, one: Field[Any], default: Any) -> Any:
         if kind == "list":
             value = [part for part in map(str.strip, value) if part]
         good = one.metadata["accepts"](value)
-    except (EnvError, OverflowError):
+    except (ValueError, OverflowError):  # environs' own are ValueErrors
         good = False
     if not good:
         raise SystemExit(f"Bad configuration: {name} needs {one.metadata['accepted']}.")
