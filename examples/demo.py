@@ -18,7 +18,7 @@ from database import db, transaction
 from models import Account, App, Award, Awardee, now
 from permissions import APP_PERMISSIONS, Permission
 
-ACCOUNTS, AWARDS, WEEKS = 300, 120, 9
+ACCOUNTS, AWARDS, WEEKS = 300, 140, 9
 TEAMS = (
     "Crimson Foxes",
     "Night Herons",

@@ -63,9 +63,11 @@ TOTALS = Statement(
         select(func.coalesce(func.sum(Award.holder_count), 0)).scalar_subquery().label("given"),
         select(func.max(Team.points)).scalar_subquery().label("most_points"),
         select(func.max(Event.id)).scalar_subquery().label("last_event"),
+        select(func.max(Account.created_at)).scalar_subquery().label("last_joined"),
+        select(func.max(Awardee.given_at)).scalar_subquery().label("last_given"),
     )
 )
-"""How much there is of everything; while this is the same, nothing has changed."""
+"""How much there is of everything; while all of it is the same, nothing has changed."""
 
 _first = select(Team.points).order_by(*_BY_POINTS).limit(1).offset(_OFFSET).scalar_subquery()
 STANDINGS = _paged(

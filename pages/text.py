@@ -79,6 +79,32 @@ def picture(title: str, key: int, kind: str = "", url: str | None = None) -> Mar
     return Markup(f'<span class="pic {kind} {colour(key)}" aria-hidden="true">{inside}</span>')
 
 
+def who(  # noqa: PLR0913 - a row of a list, made here since a macro takes five times as long
+    title: str,
+    path: str,
+    key: int,
+    *,
+    kind: str = "",
+    url: str | None = None,
+    below: str = "",
+    narrow: bool = False,
+) -> Markup:
+    """Return a link to something as HTML, with its picture, and a small line `below` its name.
+
+    That line may be for a narrow page only.
+    """
+    small = f'<span class="small{" narrow" * narrow}">{escape(below)}</span>' if below else ""
+    return Markup(
+        f'<a class="who" href="{path}{key}">{picture(title, key, kind, url)}'
+        f'<span class="words"><span class="name">{name(title)}</span>{small}</span></a>'
+    )
+
+
+def share(value: int, most: int) -> str:
+    """Return how much one value is of another, in percent, as an attribute."""
+    return f"{value / most:.1%}"
+
+
 def number(value: int) -> str:
     """Return a number as people write it."""
     return f"{value:,}"
@@ -87,6 +113,11 @@ def number(value: int) -> str:
 def many(value: int, noun: str) -> str:
     """Return a number and what it is of: 1 award, 2 awards."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def holdings(team: Any) -> str:
+    """Return how many awards and members a team has."""
+    return f"{many(team.award_count, 'award')} · {many(team.member_count, 'member')}"
 
 
 def ordinal(value: int) -> str:
@@ -131,9 +162,12 @@ FILTERS: list[Callable[..., Any]] = [
     shorten,
     initials,
     picture,
+    who,
+    share,
     colour,
     number,
     many,
+    holdings,
     ordinal,
     day,
     date,

@@ -31,10 +31,10 @@ HEADERS: Final = {
 }
 KEPT = 30
 """For how many seconds a page that counts everything is shown again."""
-SIZE = 24
+SIZE = 20
 """How many records a list has on one page."""
 LEADERS = 5
-NEWEST = 8
+NEWEST = 7
 """How many awards are shown beside something else."""
 FOUND = 20
 LARGEST = 20
