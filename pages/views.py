@@ -34,7 +34,7 @@ KEPT = 30
 SIZE = 20
 """How many records a list has on one page."""
 LEADERS = 5
-NEWEST = 7
+NEWEST, NEWEST_OF_TEAM = 7, 6
 """How many awards are shown beside something else."""
 FOUND = 20
 LARGEST = 20
@@ -160,7 +160,7 @@ def team(team_id: int) -> Values:
     )
     return {
         "team": row,
-        "awards": queries.TEAM_AWARDS.all(id=team_id, size=NEWEST, offset=0),
+        "awards": queries.TEAM_AWARDS.all(id=team_id, size=NEWEST_OF_TEAM, offset=0),
         "shelf": _shelf(queries.TEAM_MEMBERS, row.member_count, id=team_id),
         "preview": Preview(text.plain(row.name), description),
     }
