@@ -76,7 +76,8 @@ def picture(title: str, key: int, kind: str = "", url: str | None = None) -> Mar
     inside = escape(initials(title))
     if url and url.startswith(("https://", request.host_url)):  # what the policy allows
         inside = Markup(f'<img src="{escape(url)}" alt="{inside}" loading="lazy">')
-    return Markup(f'<span class="pic {kind} {colour(key)}" aria-hidden="true">{inside}</span>')
+    classes = f"pic {colour(key)} {kind}".rstrip()
+    return Markup(f'<span class="{classes}" aria-hidden="true">{inside}</span>')
 
 
 def who(  # noqa: PLR0913 - a row of a list, made here since a macro takes five times as long

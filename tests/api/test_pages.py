@@ -314,7 +314,7 @@ def test_pictures(client: FlaskClient, community: Community, url: str | None, sh
     community.account(10, name="Ann Bee", avatar_url=url)
     page = show(client, "/members/10")
     picture = f'<img src="{url}" alt="AB" loading="lazy">' if shown else "AB"
-    assert f'<span class="pic member big c10" aria-hidden="true">{picture}</span>' in page
+    assert f'<span class="pic c10 member big" aria-hidden="true">{picture}</span>' in page
 
 
 PREVIEWS = {
