@@ -5,7 +5,6 @@ looks like elsewhere. All that a page reads is one snapshot of the database.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,9 @@ HEADERS: Final = {
     ),
 }
 KEPT = 30
-"""For how many seconds a page that counts everything is shown again."""
+"""For how many seconds, at most, a page is shown again."""
+MOST_SHOWN = 64
+"""How many pages are remembered, of some 20 KB each."""
 SIZE = 20
 """How many records a list has on one page."""
 LEADERS = 5
@@ -91,22 +92,31 @@ def init_app(app: Flask) -> None:
         "HEIGHT": charts.HEIGHT,
         "WIDTH": charts.WIDTH,
     }
-    app.extensions["kept_pages"] = {}
+    app.extensions["shown_pages"] = {}
     app.url_map.converters["key"] = KeyConverter
     app.register_blueprint(blp)
     app.register_error_handler(NotFound, _answer_not_found)
 
 
 def page(rule: str, *, kept: bool = False) -> Callable[[View], View]:
-    """Make a page of a view; it may be `kept` until something happens, for some seconds at most."""
+    """Make a page of a view.
+
+    One that is `kept` is not even read anew until something has changed, for some seconds at most:
+    counting all of 100,000 members takes longer than all else of a request.
+    """
 
     def decorator(view: View) -> View:
-        def html(**path: Any) -> str:
-            return _render(f"{view.__name__}.html", **view(**path))
+        def html(values: Values) -> str:
+            return _render(f"{view.__name__}.html", **values)
 
         def answer(**path: Any) -> Response:
             with transaction(write=False):
-                shown = _kept(view.__name__, html) if kept else html(**path)
+                if kept:
+                    state = queries.TOTALS.first()
+                    shown = _shown(state, lambda: html(view(**path)))
+                else:
+                    values = view(**path)
+                    shown = _shown(values, lambda: html(values))
             return Response(shown, mimetype="text/html", headers=HEADERS)
 
         blp.add_url_rule(rule, view.__name__, answer)
@@ -290,17 +300,24 @@ def _today() -> int:
     return int(now() // queries.DAY)
 
 
-def _kept(name: str, html: Callable[[], str]) -> str:
-    """Return a page as it was shown last, unless something has changed since, or it is old.
+def _has_own_style() -> bool:
+    return (Path(current_app.instance_path) / "style.css").exists()
 
-    It counts all members: in a community of 100,000 that takes longer than all else of a request.
+
+def _shown(state: Any, html: Callable[[], str]) -> str:
+    """Return a page as it was shown last if its state, such as the rows it shows, is the same.
+
+    To write HTML takes most of the time of a page. How long ago something was may be as old as the
+    browser's copy.
     """
-    shown: dict[str, tuple[Any, float, str]] = current_app.extensions["kept_pages"]
-    state = queries.TOTALS.first()
-    before, until, text = shown.get(name, (None, 0.0, ""))
-    if before != state or until < time.monotonic():
+    shown: dict[str, tuple[Any, str]] = current_app.extensions["shown_pages"]
+    state = (now() // KEPT, _has_own_style(), state)
+    before, text = shown.get(request.url, (None, ""))
+    if before != state:
         text = html()
-        shown[name] = state, time.monotonic() + KEPT, text
+        if len(shown) >= MOST_SHOWN:
+            shown.clear()
+        shown[request.url] = state, text
     return text
 
 
@@ -316,7 +333,7 @@ def _render(template: str, preview: Preview, **values: Any) -> str:
         preview_picture=picture,
         preview_url=public_url and f"{public_url}{request.path}",
         community=settings().community_name,
-        own_style=(Path(current_app.instance_path) / "style.css").exists(),
+        own_style=_has_own_style(),
         **values,
     )
 

@@ -530,11 +530,19 @@ def test_numbers_are_kept_until_something_changes(
     assert "Red" in after
     client.patch("/team/1", json={"name": "Blue"}, auth=auth)
     assert "Blue" in show(client, "/numbers")
+    assert "Blue" in show(client, "/teams/1")
     with community.app.app_context(), transaction(write=True):
         connection().exec_driver_sql("UPDATE teams SET name = 'Green'")
     assert "Blue" in show(client, "/numbers")
-    monkeypatch.setattr("time.monotonic", lambda: float("inf"))
+    assert "Green" in show(client, "/teams/1")
+    monkeypatch.setattr(views, "now", lambda: now() + views.KEPT)
     assert "Green" in show(client, "/numbers")
+
+
+def test_pages_are_remembered_within_bounds(client: FlaskClient) -> None:
+    for number in range(3 * views.MOST_SHOWN):
+        show(client, f"/teams?x={number}")
+    assert len(client.application.extensions["shown_pages"]) <= views.MOST_SHOWN
 
 
 @pytest.mark.sqlite
