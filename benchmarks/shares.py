@@ -75,7 +75,7 @@ CASES = [
     Case("/accounts/search?q=ann&page=3", 0.30),
     Case("/teams/search", 0.55),
     Case("/award/7", 0.60, note="5 awardees"),
-    Case("/", PAGE),
+    Case("/", PAGE, note="standings"),
     Case("/teams/7", PAGE),
     Case("/members/100000000000000042", PAGE),
     Case("/awards", PAGE),
