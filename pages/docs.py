@@ -20,8 +20,8 @@ blp = Blueprint("docs", __name__)
 
 
 def index() -> Response:
-    """Show what this server is."""
-    return _file(STATIC, "index.html")
+    """Show what this server is, where there are no other pages."""
+    return guard(_file(STATIC, "index.html"))
 
 
 @blp.route("/docs")

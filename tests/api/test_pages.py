@@ -237,6 +237,7 @@ def test_pages_that_are_not_public(make_app: Callable[..., Flask]) -> None:
     for path in ("/", "/docs", "/pages/style.css"):
         with client.get(path) as response:
             assert response.status_code == 200
+            assert "style-src 'self'" in response.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(
