@@ -86,6 +86,10 @@ fuzz: .venv/dev ## Ask the server all kinds of things: make fuzz OPTIONS="--requ
 chaos: .venv/dev ## Let faults happen, and compare: make chaos OPTIONS="--runs 50 --seed 1"
 	$(BIN)/python -m tests.stress.chaos $(OPTIONS)
 
+.PHONY: screenshots
+screenshots: .venv/dev ## Take the picture of the pages that the README shows
+	$(BIN)/pytest -n 0 tests/system/test_browser.py -k screenshot --screenshots docs
+
 .PHONY: bench
 bench: .venv/dev ## Measure the server beside bare floors: make bench OPTIONS="--table 2"
 	$(BIN)/python -m benchmarks $(OPTIONS)

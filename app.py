@@ -5,12 +5,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import database
+import pages
 from api import errors, middleware, openapi, origins, parsing
 from commands.checks import require_current_schema
 from commands.doctor import log_start
 from config import Settings
-from pages import guides
-from pages import views as pages
 from routes import BLUEPRINTS
 
 
@@ -38,8 +37,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     openapi.init_app(app, BLUEPRINTS)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    app.register_blueprint(pages.blp)
-    app.register_blueprint(guides.blp)
+    pages.init_app(app, settings)
     commands.init_app(app)
 
     if commands.for_server():

@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from environs import Env, EnvError
+from environs import Env
 from flask import current_app
 from limits import parse
 from sqlalchemy import create_engine
@@ -105,6 +105,19 @@ class Settings:
         "web sites such as https://a.example,https://b.example (no slash at the end), or *",
         lambda origins: all(map(ORIGIN.fullmatch, origins)),
     )
+    community_name: str = setting(
+        "Laurels",
+        "str",
+        "a name of 1 to 100 characters",
+        lambda name: name.strip() and name.isprintable() and len(name) <= 100,
+    )
+    public_url: str | None = setting(
+        None,
+        "url",
+        "an http or https URL without a path, such as https://laurels.example.org",
+        lambda url: url is None or (_is_url(url) and urlsplit(url).path in {"", "/"}),
+    )
+    public_pages: bool = setting(True, "bool", "true or false")
     trusted_proxies: int = setting(0, "int", "a number from 0 to 10", _within(0, 10))
     log_level: str = setting(
         "INFO", "str", f"one of {', '.join(LOG_LEVELS)}", LOG_LEVELS.__contains__
@@ -155,11 +168,11 @@ def _read(env: Env, one: Field[Any], default: Any) -> Any:
         if kind == "list":
             value = [part for part in map(str.strip, value) if part]
         good = one.metadata["accepts"](value)
-    except (EnvError, OverflowError):
+    except (ValueError, OverflowError):  # environs' own are ValueErrors
         good = False
     if not good:
         raise SystemExit(f"Bad configuration: {name} needs {one.metadata['accepted']}.")
-    return value.rstrip("/") if kind == "url" else value
+    return value.rstrip("/") if kind == "url" and value else value
 
 
 def misspelt() -> Iterator[tuple[str, str]]:

@@ -153,6 +153,11 @@ def given_ids(name: str = "ids") -> Select[Any]:
     return select(cast(elements.c.value, BigInteger))
 
 
+def has_text(folded: Any, text: BindParameter[str]) -> ColumnElement[bool]:
+    """Return whether folded text contains another, as it is: nothing in it has a meaning."""
+    return _Position(folded, text) > 0
+
+
 def shape(schema: type[ma.Schema], source: Any = None, **given: Any) -> ColumnElement[Any]:
     """Return the JSON of what a schema describes.
 
@@ -412,7 +417,7 @@ def _page(model: type[Account | Team | Award], *of: str, named: bool) -> Stateme
         held = select(Awardee.award_id).where(Awardee.account_id == _ACCOUNT_ID)
         conditions.append(Award.id.in_(held))
     if named:
-        conditions.append(_Position(name, bindparam("text", type_=Text)) > 0)
+        conditions.append(has_text(name, bindparam("text", type_=Text)))
     results: Select[Any] = select(func.count().label("results")).select_from(model)
     if model is Account and of and not named:
         results = select(Team.member_count.label("results")).where(Team.id == _TEAM_ID)

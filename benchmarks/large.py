@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.seed import FIRST, SMALL_TEAM, seed_large
+from benchmarks.seed import FIRST, SMALL_TEAM, seed, seed_large
 from benchmarks.servers import Client, Community, memory, peak_memory, reset_peak
 from benchmarks.shares import MEMORY
 
@@ -45,6 +45,7 @@ def measure(accounts: int, rounds: int, seconds: int) -> None:
             client.send("PUT", "/callback/award_give", callback)
             _measure_waiting(server, twin, rounds)
         _show("PSS of master and worker, after the load", memory(server), MEMORY, "MiB")
+        _measure_standings(folder / "teams.db", rounds)
 
 
 @contextmanager
@@ -120,6 +121,14 @@ def _measure_waiting(server: Community, twin: Community, rounds: int) -> None:
         )
     unit = f"× none waiting ({floor * 1000:.1f} ms)"
     _show(f"PATCH team, {WAITING:,} deliveries waiting", ratio, 2, unit)
+
+
+def _measure_standings(database: Path, rounds: int) -> None:
+    """Measure the page that shows who leads, in a community of many teams."""
+    auth = seed(database, 100_000, teams=1000)
+    with Community(database, 100_000, auth) as server, Client(server) as client:
+        times = [_seconds(lambda: client.send("GET", "/")) for _ in range(rounds * 20)]
+    _show("GET / of 1,000 teams and 100,000 accounts", median(times) * 1000, 30, "ms")
 
 
 def _show_dumps(client: Client, name: str, path: str, times: int) -> None:

@@ -20,13 +20,13 @@ SMALL_TEAM = 20
 SYLLABLES = ("bo", "ka", "mi", "tu", "ré", "лав", "su", "ne", "月", "do", "fi", "ga", "ix", "ze")
 
 
-def seed(database: Path, accounts: int) -> Auth:
+def seed(database: Path, accounts: int, teams: int = TEAMS) -> Auth:
     """Make a community of many teams and awards; return the credentials of an app."""
     chance = random.Random(accounts)  # noqa: S311 - names, not secrets
     with _new(database) as auth:
-        _add(Team(id=key, name=f"Team {key}") for key in range(1, TEAMS + 1))
-        _add(_account(key, key % TEAMS + 1, chance) for key in range(1, accounts + 1))
-        _add(_award(key, key % TEAMS + 1) for key in range(1, AWARDS + 1))
+        _add(Team(id=key, name=f"Team {key}") for key in range(1, teams + 1))
+        _add(_account(key, key % teams + 1, chance) for key in range(1, accounts + 1))
+        _add(_award(key, key % teams + 1) for key in range(1, AWARDS + 1))
         _add(
             Awardee(account_id=FIRST + key, award_id=award)
             for award in range(1, AWARDS + 1)

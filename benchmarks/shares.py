@@ -64,6 +64,8 @@ class Case:
 
 
 BARE = Case("/")
+PAGE = 0.25
+"""The share that is wanted of a page for people."""
 RAW = Case(ACCOUNT, note="raw sqlite3 row")
 CASES = [
     Case(ACCOUNT, 0.75),
@@ -77,6 +79,13 @@ CASES = [
     Case("/standings?page=49", note="last page"),
     Case("/awards/search"),
     Case("/awards/search?q=99&page=3"),
+    Case("/", PAGE, note="standings"),
+    Case("/teams/7", PAGE),
+    Case("/members/100000000000000042", PAGE),
+    Case("/awards", PAGE),
+    Case("/awards/7", PAGE),
+    Case("/search?q=ann", PAGE),
+    Case("/numbers", PAGE),
     Case(ACCOUNT, 0.40, "PATCH", '{"name": "Ann {turn}"}', authorized=True, note="name"),
     Case("/auth/create_session", 0.50, "POST", '{"account": 100000000000000042}', authorized=True),
     Case(ACCOUNT, 0.15, "PATCH", '{"team": {turn}}', authorized=True, note="team, one receiver"),

@@ -6,46 +6,48 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote
 
 import requests
-from flask import Flask, Response
+from sqlalchemy import select, update
 
 from app import create_app
 from config import Settings
 from database import db, transaction
-from models import App
+from models import Account, App, Award, Awardee, now
 from permissions import APP_PERMISSIONS, Permission
 
-ACCOUNTS, AWARDS = 300, 40
-TEAMS = {
-    "Red": "firebrick",
-    "Blue": "royalblue",
-    "Green": "seagreen",
-    "Gold": "goldenrod",
-    "Violet": "darkviolet",
-    "Silver": "slategray",
-    "Coral": "coral",
-    "Olive": "olive",
-}
-"""The teams and their colours."""
-
-GAMES = (
-    "Chess",
-    "Archery",
-    "Rowing",
-    "Quiz",
-    "Karaoke",
-    "Speedrun",
-    "Go",
-    "Relay",
-    "Treasure hunt",
+ACCOUNTS, AWARDS, WEEKS = 300, 140, 9
+TEAMS = (
+    "Crimson Foxes",
+    "Night Herons",
+    "Paper Lanterns",
+    "Quiet Thunder",
+    "Moss & Stone",
+    "Salt Merchants",
+    "Copper Owls",
+    "The Understudies",
 )
-PLACES = {"1st": "gold", "2nd": "silver", "3rd": "peru"}
+GAMES = {
+    "Chess": "chess",
+    "Archery": "archery",
+    "Rowing": "rowing",
+    "Quiz": "quiz",
+    "Karaoke": "karaoke",
+    "Speedrun": "speedrun",
+    "Go": "stones",
+    "Relay": "relay",
+    "Treasure hunt": "treasure",
+}
+PRIZES = (("1st place", 20), ("2nd place", 10), ("3rd place", 5))
+THANKS = (
+    ("Helper of the week", "helper", 5),
+    ("Best costume", "art", 15),
+    ("Grand prize", "crown", 50),
+)
+"""Awards that are for more than a place: their titles, pictures and points."""
 NAMES = (
     ("Ada Ben Chloe Dev Erin Femi Grace Hugo Isla Jack Kira Liam", "Ash Brook Clay Dale Fox Hill"),
     ("Amélie Björn Chloé Jürgen Maëlle Renée Søren Zoë", "Lefèvre Müller Núñez Østergård Weiß"),
@@ -58,20 +60,14 @@ NAMES = (
 HANDLES = ("quiet brave lucky pixel turbo cosmic sleepy", "otter falcon badger comet noodle wizard")
 
 BIN = Path(sys.executable).parent
-PICTURE = """
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">
-  <circle cx="32" cy="32" r="32" fill="{colour}"/>
-  <g font-family="sans-serif" font-size="26" fill="white" text-anchor="middle">
-    <text x="32" y="41">{text}</text>
-  </g>
-</svg>
-"""
 
 TEXT = """
 {accounts} accounts in {teams} teams, with {awards} awards: all gone once you stop this with Ctrl-C.
 
-{url}/      what this server is
-{url}/docs  the API, to read and try out
+{url}/          the standings, and from there all other pages
+{url}/teams/1   a team
+{url}/numbers   the community in numbers
+{url}/docs      the API, to read and try out
 
 curl -u {app[0]}:{app[1]} {url}/auth/me
 curl '{url}/accounts/search?q=an&per_page=5'
@@ -91,12 +87,10 @@ def main() -> None:
     url = Settings.load().local_url
     with TemporaryDirectory(prefix="laurels-demo-") as folder:
         database = f"sqlite:///{folder}/laurels.sqlite3"
-        environment = os.environ | {"DATABASE_URL": database}
+        environment = os.environ | {"DATABASE_URL": database, "COMMUNITY_NAME": "Autumn Games"}
         subprocess.run([BIN / "flask", "db", "upgrade"], env=environment, check=True)
         facts = fill(database, url)
-        server = subprocess.Popen(
-            [BIN / "gunicorn", "examples.demo:create_demo_app()"], env=environment
-        )
+        server = subprocess.Popen([BIN / "gunicorn"], env=environment)
         with suppress(KeyboardInterrupt):  # which stops the server, too
             if answers(server, url, facts["app"]):
                 print(TEXT.format(url=url, **facts), flush=True)
@@ -116,19 +110,6 @@ def answers(server: subprocess.Popen[bytes], url: str, auth: tuple[str, str]) ->
     return False
 
 
-def create_demo_app() -> Flask:
-    """Return the app, which also serves the pictures of the demo."""
-    app = create_app()
-    app.add_url_rule("/demo/<colour>/<text>.svg", view_func=picture)
-    return app
-
-
-def picture(colour: str, text: str) -> Response:
-    """Return a disc with a text."""
-    drawn = PICTURE.format(colour=escape(colour), text=escape(text))
-    return Response(drawn, mimetype="image/svg+xml", headers={"Cache-Control": "max-age=3600"})
-
-
 def fill(database: str, url: str) -> dict[str, Any]:
     """Make a community, by the API; return what is in it."""
     app = create_app(Settings(database_url=database, log_level="ERROR"))
@@ -144,41 +125,48 @@ def fill(database: str, url: str) -> dict[str, Any]:
     def create(path: str, **body: Any) -> Any:
         return client.post(path, json=body, auth=auth).get_json()
 
-    def drawing(colour: str, text: str) -> str:
-        return f"{url}/demo/{colour}/{quote(text)}.svg"
+    def picture(name: str) -> str:
+        return f"{url}/pages/badges/{name}.svg"
 
-    teams = {name: create("/teams/new", name=name)["id"] for name in TEAMS}
-    members: dict[str, list[Any]] = {name: [] for name in ("", *TEAMS)}
+    teams = [create("/teams/new", name=name)["id"] for name in TEAMS]
+    members: dict[int, list[str]] = {team: [] for team in (0, *teams)}
     for number in range(ACCOUNTS):
-        team = chance.choice(list(members)) if number else next(iter(TEAMS))
-        name = new_name(chance)
+        team = chance.choice(list(members)) if number else teams[0]
         account = create(
             "/accounts/new",
             id=chance.randrange(10**17, 10**18),
-            name=name,
+            name=new_name(chance),
             discriminator=0,
-            avatar_url=drawing(TEAMS.get(team, "gray"), name[0].upper()),
-            team=teams.get(team, 0),
+            avatar_url=picture(chance.choice([*GAMES.values()])) if number % 4 == 0 else None,
+            team=team,
             permissions=0 if number else int(Permission.MANAGE_OWN_TEAM),
         )
-        members[team].append(account)
-    for _ in range(AWARDS):
-        team, place = chance.choice(list(TEAMS)), chance.choice(list(PLACES))
+        members[team].append(account["id"])
+    for number in range(AWARDS):
+        team = chance.choices(teams, [9, 8, 8, 6, 6, 5, 4, 3])[0]
+        title, badge, points = chance.choice(THANKS)
+        if number % 6:
+            game, badge = chance.choice([*GAMES.items()])
+            place, points = chance.choice(PRIZES)
+            title = f"{game}, {place}"
         create(
             "/awards/new",
-            title=f"{chance.choice(GAMES)}, {place} place",
-            image_url=drawing(PLACES[place], place),
-            team=teams[team],
-            accounts=[account["id"] for account in chance.sample(members[team], 3)],
+            title=title,
+            image_url=picture(badge),
+            points=points,
+            team=team,
+            accounts=chance.sample(members[team], chance.randint(1, 5)),
         )
-    team, (captain, *_) = next(iter(TEAMS)), members[next(iter(TEAMS))]
+    with app.app_context(), transaction(write=True):
+        spread(chance)
+    captain = client.get(f"/account/{members[teams[0]][0]}").get_json()
     return {
         "accounts": ACCOUNTS,
         "teams": len(TEAMS),
         "awards": AWARDS,
         "app": auth,
         "captain": captain["name"],
-        "team": team,
+        "team": TEAMS[0],
         "session": create("/auth/create_session", account=captain["id"]),
     }
 
@@ -188,6 +176,21 @@ def new_name(chance: random.Random) -> str:
     if chance.random() < 0.5:
         return " ".join(chance.choice(part.split()) for part in chance.choice(NAMES))
     return "_".join(chance.choice(part.split()) for part in HANDLES) + str(chance.randrange(100))
+
+
+def spread(chance: random.Random) -> None:
+    """Let the community have grown over weeks, up to now."""
+    end, length = now(), WEEKS * 7 * 86400
+    accounts = db.session.scalars(select(Account).order_by(Account.id)).all()
+    for account in accounts:
+        account.created_at = end - length * chance.random() ** 0.6
+    awards = db.session.scalars(select(Award).order_by(Award.id)).all()
+    times = sorted(end - length * chance.random() * 0.95 for _ in awards)
+    for award, moment in zip(awards, times, strict=True):
+        award.created_at = moment
+        db.session.execute(
+            update(Awardee).where(Awardee.award_id == award.id).values(given_at=moment)
+        )
 
 
 if __name__ == "__main__":

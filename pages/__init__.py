@@ -1,1 +1,16 @@
-"""Pages for people: the server, and the API to read and try out."""
+"""Pages for people: the community's, and the API's documentation."""
+
+from flask import Flask
+
+from config import Settings
+from pages import docs, guides, views
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Serve the pages, or nothing but what this server is where they are not public."""
+    app.register_blueprint(docs.blp)
+    app.register_blueprint(guides.blp)
+    if settings.public_pages:
+        views.init_app(app)
+    else:
+        app.add_url_rule("/", "index", docs.index)

@@ -36,6 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shel
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgresql", action="store_true", help="run the tests on PostgreSQL")
+    parser.addoption("--screenshots", help="the folder in which to keep pictures of pages")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -62,6 +62,7 @@ def create_bot(database: Database, *arguments: str, name: str = "bot") -> tuple[
 class Server:
     """gunicorn, on a free port, as the README starts it."""
 
+    program: tuple[str | Path, ...] = (BIN / "gunicorn",)
     arguments: tuple[str, ...] = ()
     health = "/health"
     log: IO[str]
@@ -76,7 +77,7 @@ class Server:
     def __enter__(self) -> Self:
         self.log = NamedTemporaryFile("a+")
         self.process = subprocess.Popen(
-            [BIN / "gunicorn", *self.arguments],
+            [*self.program, *self.arguments],
             cwd=ROOT,
             env=environment(self.database, PORT=str(self.port), **self.settings),
             stderr=self.log,
@@ -109,3 +110,9 @@ class Server:
         if self.process.poll() is None:
             self.kill()
         self.log.close()
+
+
+class Demo(Server):
+    """The server of `make demo`, whose database is its own."""
+
+    program = (sys.executable, "-m", "examples.demo")

@@ -1,4 +1,4 @@
-"""The API in a real browser: its documentation's page, and web sites of other origins."""
+"""The server in a real browser: its pages, the API's documentation, web sites of other origins."""
 
 import json
 import shutil
@@ -10,11 +10,17 @@ from threading import Thread
 
 import pytest
 import requests
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.origins import FOREIGN
-from tests.support.databases import Database
-from tests.support.server import Server, create_bot
+from app import create_app
+from config import Settings
+from database import db
+from tests.api.test_pages import HOSTILE
+from tests.support.community import Community
+from tests.support.databases import Database, NewDatabase, url_of
+from tests.support.server import ROOT, Demo, Server, create_bot
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -68,7 +74,7 @@ def test_documentation(server: Server, page: Page) -> None:
     page.on("pageerror", lambda error: said.append(str(error)))
 
     page.goto(server.url)
-    page.get_by_role("link", name="documentation").click()
+    page.get_by_role("contentinfo").get_by_role("link", name="documentation").click()
     page.locator(".auth-wrapper").get_by_role("button", name="Authorize").click()
     login = page.locator(".dialog-ux")
     login.get_by_label("Username").fill(username)
@@ -190,3 +196,173 @@ def test_a_form_of_another_site(
         assert (mine.status_code, mine.json()) == (200, me)
         for path, records in (("/teams/search", [team]), ("/accounts/search", [])):
             assert requests.get(server.url + path, timeout=5).json()["data"] == records
+
+
+SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 375, "height": 800}}
+PAGES = {
+    "standings": "/",
+    "teams": "/teams",
+    "team": "/teams/1",
+    "team, page 2": "/teams/1?page=2",
+    "awards of a team": "/teams/1/awards",
+    "member": "/members/{member}",
+    "awards": "/awards",
+    "award": "/awards/1",
+    "search": "/search?q=an",
+    "search for nothing": "/search?q=there+is+no+such+thing",
+    "numbers": "/numbers",
+    "no such team": "/teams/999",
+}
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+FOCUSABLE = "a[href], input, button, summary, [tabindex='0']"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve the community of the demo."""
+    folder = tmp_path_factory.mktemp("demo")
+    with Demo(folder / "unused.db", TMPDIR=str(folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def member(demo: Server) -> str:
+    """Return the id of a member who has an award."""
+    award = requests.get(f"{demo.url}/award/1", timeout=5).json()
+    return str(award["awardees"][0]["id"])
+
+
+@pytest.fixture(scope="module")
+def hostile_server(new_database: NewDatabase, empty_database: Database) -> Iterator[Server]:
+    """Serve a community whose names are meant to do harm."""
+    with new_database(empty_database) as database:
+        app = create_app(Settings(database_url=url_of(database)))
+        community = Community(app)
+        for key, name in enumerate(HOSTILE.values(), 1):
+            team = community.team(name)
+            community.account(key, 1, name=name)
+            community.award(team, *{1, key}, title=name, points=1000 - key)
+        with app.app_context():
+            db.engine.dispose()
+        with Server(database) as server:
+            yield server
+
+
+def visit(page: Page, url: str) -> None:
+    """Open a page, with all that can be opened in it."""
+    page.goto(url)
+    for summary in page.locator("summary").all():
+        summary.click()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # loads the pictures down there
+    page.wait_for_load_state("networkidle")
+
+
+def is_too_wide(page: Page) -> bool:
+    """Return whether a page must be moved sideways to be read."""
+    return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_pages(demo: Server, member: str, browser: Browser, size: str, scheme: str) -> None:
+    asked: list[str] = []
+    said: list[str] = []
+    with browser.new_context(viewport=SIZES[size], color_scheme=scheme) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        for name, path in PAGES.items():
+            visit(page, demo.url + path.format(member=member))
+            if name == "no such team":
+                assert "status of 404" in said.pop()
+            assert said == [], name
+            assert not is_too_wide(page), name
+            options = {"runOnly": WCAG, "resultTypes": ["violations"]}
+            found = Axe().run(page, options=options).response["violations"]
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], name
+    assert {url for url in asked if not url.startswith(f"{demo.url}/")} == set()
+    assert any(url.startswith(f"{demo.url}/pages/badges/") for url in asked)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_hostile_names(hostile_server: Server, browser: Browser, size: str) -> None:
+    """They stay in their boxes, and do nothing."""
+    said: list[str] = []
+    with browser.new_context(viewport=SIZES[size]) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.route("https://example.com/**", lambda route: route.abort())
+        for key in range(1, len(HOSTILE) + 1):
+            for kind in ("teams", "members", "awards"):
+                page.goto(f"{hostile_server.url}/{kind}/{key}")
+                assert not is_too_wide(page), (kind, key)
+        for path in ("/", "/teams", "/awards", "/numbers", "/search?q=a"):
+            visit(page, hostile_server.url + path)
+            assert not is_too_wide(page), path
+    assert said == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_keyboard(demo: Server, member: str, browser: Browser, size: str) -> None:
+    """The key Tab reaches all that can be used and seen, in the order of the page."""
+    with browser.new_context(viewport=SIZES[size]) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        for name in ("standings", "team", "member", "award", "search", "numbers"):
+            page.goto(demo.url + PAGES[name].format(member=member))
+            wanted = page.evaluate(
+                f"""[...document.querySelectorAll("{FOCUSABLE}")]
+                    .filter((one) => one.checkVisibility()).map((one) => one.outerHTML)"""
+            )
+            reached = []
+            for _ in wanted:
+                page.keyboard.press("Tab")
+                reached.append(page.evaluate("document.activeElement.outerHTML"))
+            assert reached == wanted, name
+        page.goto(demo.url)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "content"
+
+
+def test_without_scripts(demo: Server, browser: Browser) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(demo.url)
+        page.get_by_role("searchbox").fill("crimson")
+        page.keyboard.press("Enter")
+        page.get_by_role("main").get_by_role("link", name="Crimson Foxes").click()
+        assert page.url == f"{demo.url}/teams/1"
+        page.get_by_role("link", name="Numbers").click()
+        assert not page.get_by_role("row", name="Until").is_visible()
+        page.get_by_text("The figures as a table").first.click()
+        assert page.get_by_role("row", name="Until").is_visible()
+
+
+def test_pictures_keep_their_place(hostile_server: Server, browser: Browser) -> None:
+    """One that does not load leaves initials, as large as it would have been."""
+    boxes = []
+    picture = ROOT / "pages/static/preview.png"
+    for answer in (lambda route: route.abort(), lambda route: route.fulfill(path=picture)):
+        with browser.new_context() as context:
+            page = context.new_page()
+            page.route("https://example.com/**", answer)
+            page.goto(f"{hostile_server.url}/awards/1")
+            page.wait_for_load_state("networkidle")
+            image = page.locator("main img")
+            boxes.append(image.bounding_box())
+            assert image.evaluate("one => getComputedStyle(one, '::after').content") == '"SA"'
+    assert boxes[0] == boxes[1]
+
+
+def test_screenshot(
+    demo: Server, browser: Browser, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Take the picture of the README; `make screenshots` keeps it."""
+    folder = Path(request.config.getoption("screenshots") or tmp_path)
+    with browser.new_context(viewport={"width": 1200, "height": 1180}) as context:
+        page = context.new_page()
+        page.goto(demo.url)
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=folder / "standings.png")
+    assert (folder / "standings.png").stat().st_size > 20_000
