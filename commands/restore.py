@@ -113,8 +113,12 @@ def _upgrade(copy: Path) -> None:
     database.init_app(app)
     Migrate(app, database.db, directory=str(ROOT / "migrations"))
     with app.app_context():
-        upgrade()
-        database.close_database()
+        try:
+            upgrade()
+        except SystemExit as error:  # which is how migrations end if something is wrong
+            raise WrongDatabaseError(f"the file cannot be brought up to date: {error}") from None
+        finally:
+            database.close_database()
 
 
 def _put_away(target: Path) -> None:

@@ -319,6 +319,17 @@ def test_an_older_backup_is_brought_up_to_date(database: Path, blank_database: P
     assert "bot" in start("flask", "apps", "list", database=database).stdout
 
 
+def test_an_older_backup_that_cannot_be_brought_up_to_date(
+    database: Path, blank_database: Path
+) -> None:
+    start("flask", "db", "upgrade", "0001", database=blank_database)
+    with connected(blank_database) as connection:
+        connection.exec_driver_sql("DROP TABLE sessions")
+    reason = refused(database, blank_database)
+    assert reason.startswith("the file cannot be brought up to date: ")
+    assert "no such table: sessions" in reason
+
+
 def test_a_backup_with_a_log(database: Path, backup: Path) -> None:
     """What stands in the log of a copied database is restored too, and the copy stays as it is."""
     with closing(sqlite3.connect(backup)) as other:
