@@ -155,7 +155,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_install_back_up_upgrade_restore(host: Host) -> None:
     printed = host.run("".join(SECTIONS["Install"]))
     assert '{"status":"ok"}' in printed
-    assert "\nlaurels.test {" in (host.root / "etc/caddy/Caddyfile").read_text()
+    assert "\n{$DOMAIN:laurels.test} {" in (host.root / "etc/caddy/Caddyfile").read_text()
     host.run(SECTIONS["nginx instead of Caddy"][0])
     assert "name laurels.test;" in (host.root / "etc/nginx/sites-enabled/laurels").read_text()
     lines = dict(line.split(": ", 1) for line in printed.splitlines() if ": " in line)
@@ -276,7 +276,7 @@ def nginx(site: str, port: int, folder: Path) -> list[str]:
 
 def caddy(site: str, port: int, folder: Path) -> list[str]:
     """Write a configuration with the site of Caddy; return the command that serves it."""
-    site = site.replace("laurels.example {", f"http://127.0.0.1:{port} {{")
+    site = site.replace("{$DOMAIN:laurels.example} {", f"http://127.0.0.1:{port} {{")
     (folder / "config").write_text(site.replace("\n{\n", "\n{\n\tadmin off\n", 1))
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
 
