@@ -59,7 +59,7 @@ test: .venv/dev .venv/client ## Check format, lint, types and migrations, and ru
 
 .PHONY: test-postgres
 test-postgres: .venv/dev .venv/client ## Run all tests on a PostgreSQL of their own in place of SQLite
-	$(BIN)/pytest --postgresql -rs
+	$(BIN)/pytest --postgresql
 
 .PHONY: format
 format: .venv/dev ## Format the code and mend what ruff can mend

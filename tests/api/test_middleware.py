@@ -13,6 +13,7 @@ from flask import Flask
 from flask.logging import default_handler
 from flask.testing import FlaskClient
 
+from config import VERSION
 from permissions import Permission
 from tests.support.community import Community, http_basic
 from tests.support.databases import Database, url_of
@@ -128,7 +129,7 @@ def test_start(database: Database) -> None:
         lines = logged(server)
     shown = url_of(database).split("?")[0]
     first, discord, public, apps, _health = lines
-    assert first == f"INFO [-] Laurels 1.0.0: database {shown}, signups closed"
+    assert first == f"INFO [-] Laurels {VERSION}: database {shown}, signups closed"
     assert discord.startswith("WARNING [-] DISCORD_CLIENT_ID is not set: ")
     assert public.startswith("WARNING [-] HOST=0.0.0.0 lets others connect without TLS, ")
     assert apps.startswith("WARNING [-] No app may use the API yet: ")
