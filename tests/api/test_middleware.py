@@ -91,7 +91,7 @@ def test_connection(
         headers = headers | {"Authorization": http_basic(create_bot(server.database, "--all"))}
     chunked = "Transfer-Encoding" in headers
     body: bytes | Iterator[bytes] = (b" " * 2**15 for _ in range(size // 2**15))
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request(
         "POST", "/teams/new", body if chunked else b" " * size, headers, encode_chunked=chunked
     )
@@ -108,7 +108,7 @@ def test_connection(
 
 
 def test_a_connection_with_a_bad_chunk_ends(server: Server) -> None:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     auth = http_basic(create_bot(server.database, "--all"))
     headers = {"Authorization": auth, "Transfer-Encoding": "chunked"}
     connection.request("POST", "/teams/new", b"zz\r\n", headers)
@@ -146,7 +146,7 @@ def test_log(server: Server) -> None:
             json=body,
             headers={"X-Request-ID": name},
             auth=(username, password) if auth else None,
-            timeout=5,
+            timeout=60,
         )
 
     with Receiver() as receiver:
