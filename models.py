@@ -108,17 +108,16 @@ class Team(Searchable, Base):
     """
 
     __tablename__ = "teams"
-    __table_args__ = (
-        Index(None, "search_name", "id"),
-        Index(None, "points", "search_name", "id"),
-        {"sqlite_autoincrement": True},
-    )
+    __table_args__ = (Index(None, "search_name", "id"), {"sqlite_autoincrement": True})
 
     id: Mapped[Key]
     created_at: Mapped[Created]
     member_count: Mapped[int] = mapped_column(server_default="0")
     points: Mapped[int] = mapped_column(server_default="0")
     award_count: Mapped[int] = mapped_column(server_default="0")
+
+
+Index("ix_teams_points_search_name_id", Team.points.desc(), Team.search_name, Team.id)
 
 
 class Account(Searchable, Base):

@@ -15,7 +15,7 @@ Auth = tuple[str, str]
 
 FIRST = 10**17
 """The ids of accounts are those that follow: as long as Discord's."""
-TEAMS, AWARDS, AWARDEES = 200, 300, 5
+TEAMS, AWARDS, AWARDEES = 1000, 5000, 5
 SMALL_TEAM = 20
 SYLLABLES = ("bo", "ka", "mi", "tu", "ré", "лав", "su", "ne", "月", "do", "fi", "ga", "ix", "ze")
 

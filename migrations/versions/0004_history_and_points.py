@@ -45,7 +45,8 @@ def upgrade() -> None:
             total = f"SELECT coalesce(sum({value}), 0) FROM {table} WHERE {key} = {owner}.id"  # noqa: S608 - names of this file
             op.execute(f"UPDATE {owner} SET {name} = ({total})")  # noqa: S608
         (_sum_on_sqlite if _is_sqlite() else _sum_on_postgresql)(table, owner, key, sums)
-    op.create_index("ix_teams_points_search_name_id", "teams", ["points", "search_name", "id"])
+    order = [sa.column("points").desc(), "search_name", "id"]
+    op.create_index("ix_teams_points_search_name_id", "teams", order)
 
 
 def downgrade() -> None:

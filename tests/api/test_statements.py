@@ -193,3 +193,4 @@ def test_statements_use_their_indexes(
     of_tables = [words for words in scans if words[1] in tables]
     assert {words[1] for words in of_tables} == scanned
     assert all(words[2:5] == ["USING", "COVERING", "INDEX"] for words in of_tables)
+    assert not any("RIGHT PART OF ORDER BY" in row.detail for row in plan)  # equals are in order

@@ -153,7 +153,7 @@ def test_without_a_name(database: Path, folder: Path, monkeypatch: pytest.Monkey
     result = command(database, "backup")
     (new,) = folder.glob("laurels-*")
     assert re.fullmatch(r"laurels-\d{4}(-\d\d){2}-\d{6}\.sqlite3", new.name)
-    assert result.stdout == f"Backed up to {new.name} (0.1 MB).\n"
+    assert result.stdout == f"Backed up to {new.name} (0.2 MB).\n"
     assert accounts(new) == set()
 
 

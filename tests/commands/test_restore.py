@@ -97,7 +97,7 @@ def test_what_it_does(database: Path, backup: Path) -> None:
     assert re.fullmatch(r"laurels-replaced-\d{4}(-\d\d){2}-\d{6}\.sqlite3", kept.name)
     assert printed == (
         f"The database that was there is kept as {kept}.\n"
-        f"Restored {backup} as {database} (0.1 MB).\n"
+        f"Restored {backup} as {database} (0.2 MB).\n"
     )
     assert (accounts(database), accounts(kept)) == ([1], [2])
     assert (backup.read_bytes(), names(backup.parent)) == (before, {backup.name})
@@ -291,7 +291,7 @@ def test_a_damaged_database_is_kept_with_its_log(database: Path, backup: Path) -
 
 def test_without_a_database(database: Path, backup: Path) -> None:
     database.unlink()
-    assert restore(database, backup) == f"Restored {backup} as {database} (0.1 MB).\n"
+    assert restore(database, backup) == f"Restored {backup} as {database} (0.2 MB).\n"
     assert accounts(database) == [1]
     missing = database.parent / "no/laurels.db"
     run = start("flask", "restore", str(backup), database=missing)
@@ -352,7 +352,7 @@ def test_what_is_no_good_backup(database: Path, backup: Path, tmp_path: Path) ->
     assert "malformed" in refused(database, backup)
     backup.write_bytes(whole)
     with closing(sqlite3.connect(backup)) as connection, connection:
-        connection.execute("INSERT INTO awardees VALUES (7, 8)")
+        connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     assert refused(database, backup) == (
         "the file is damaged: row 1 of awardees refers to a row of awards that is not there; "
         "row 1 of awardees refers to a row of accounts that is not there.\n"

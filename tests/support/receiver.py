@@ -55,7 +55,7 @@ class Receiver(HttpServer):
     """A receiver: keeps what it was sent, and answers as it is told to.
 
     `mode` is a status, "hang", "drip" or "hang up"; `refuses` says which bodies get a 500.
-    `before_answer` is called with each body.
+    `before_answer` is called with each body. The headers that it keeps have the path, too.
     """
 
     def __init__(self) -> None:
@@ -74,6 +74,7 @@ class Receiver(HttpServer):
         raw = request.rfile.read(int(request.headers["Content-Length"]))
         body = json.loads(raw)
         headers = {name.lower(): value for name, value in request.headers.items()}
+        headers[":path"] = request.path
         assert headers["authorization"] == f"Bearer {SECRET}"
         assert headers["content-type"] == "application/json"
         Webhook(SECRET.encode()).verify(raw, headers)

@@ -20,9 +20,10 @@ from callbacks.signing import sign
 from commands import COMMANDS
 from commands.export import TABLES
 from config import Settings
-from models import EventType
+from models import EventType, LogType
 from permissions import Permission
 from tests.support.community import Community
+from tests.support.description import Description
 from tests.support.server import BIN, ROOT, Server, create_bot, environment
 
 README = (ROOT / "README.md").read_text()
@@ -51,6 +52,7 @@ def shell(script: str, server: Server, folder: Path, **settings: str) -> str:
 
 @pytest.mark.sqlite
 def test_readme(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "members.csv").write_text(blocks(README, "csv")[0])
     printed = shell("\n".join(blocks(README, "sh")), server, tmp_path)
     bodies = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     assert len(bodies) == 6
@@ -60,6 +62,7 @@ def test_readme(server: Server, tmp_path: Path) -> None:
     assert accounts["data"] == [moved | {"awards": [award]} | {"team": accounts["data"][0]["team"]}]
     assert teams["data"][0]["member_count"] == 1
     assert "Deleted the app Second trial." in printed
+    assert printed.count("Accounts: 2 made, 0 changed") == 2
     assert (tmp_path / "my-bot.txt").stat().st_mode & 0o777 == 0o600
     answer = requests.get(f"{server.url}/account/1234567890", timeout=60).json()
     shown = json.loads(blocks(README, "json")[0])
@@ -70,10 +73,13 @@ def test_readme(server: Server, tmp_path: Path) -> None:
 
 def test_api_examples(server: Server, tmp_path: Path) -> None:
     login = ":".join(create_bot(server.database, "--all"))
-    first, second = blocks(API, "sh")
-    assert json.loads(shell(first.replace("&team=1", ""), server, tmp_path))["data"] == []
-    refused = shell(f"{second.strip()} || true", server, tmp_path, LOGIN=login)
-    assert json.loads(refused) == json.loads(blocks(API, "json")[0])
+    search, standings, log, refused = blocks(API, "sh")
+    for script in (search.replace("&team=1", ""), *standings.splitlines()):
+        assert json.loads(shell(script, server, tmp_path))["data"] == []
+    read = json.loads(shell(log, server, tmp_path, LOGIN=login))
+    assert read == {"events": [], "last": 0}
+    printed = shell(f"{refused.strip()} || true", server, tmp_path, LOGIN=login)
+    assert json.loads(printed) == json.loads(blocks(API, "json")[0])
 
 
 def test_python_example(server: Server, tmp_path: Path) -> None:
@@ -83,6 +89,17 @@ def test_python_example(server: Server, tmp_path: Path) -> None:
     settings |= {"PYTHONWARNINGS": "default"}  # the client's own
     printed = shell(".venv/client/bin/python example.py", server, tmp_path, **settings)
     assert printed == "Bob is in Blue\n"
+
+
+def test_catching_up(server: Server, tmp_path: Path) -> None:
+    username, password = create_bot(server.database, "--all")
+    for number in range(250):
+        name = {"name": f"Team {number}"}
+        requests.post(f"{server.url}/teams/new", json=name, auth=(username, password), timeout=5)
+    (tmp_path / "catch_up.py").write_text(blocks(API, "python")[1])
+    settings = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
+    printed = shell(".venv/bin/python catch_up.py", server, tmp_path, **settings)
+    assert printed == "app_create by command line\n" + 250 * "team_create by app 1\n"
 
 
 def test_the_first_ten_minutes_with_callbacks(server: Server, tmp_path: Path) -> None:
@@ -201,9 +218,22 @@ def test_the_body_of_the_documentation(community: Community) -> None:
     assert body["team"].keys() == body["account"]["team"].keys() == real["team"].keys()
 
 
-def test_every_event_and_command_is_documented() -> None:
-    for event in EventType:
+def test_every_event_is_documented(description: Description) -> None:
+    """The table has each with its body, and `/openapi.json` knows no others."""
+    events = re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", CALLBACKS, re.MULTILINE)
+    documented = {name: tuple(re.findall(r"`(\w+)`", body)) for name, body in events}
+    assert documented == {event.value: event.body for event in EventType}
+    for event in LogType:
         assert f"`{event.value}`" in CALLBACKS
+    (parameter,) = (
+        one
+        for one in description.document["paths"]["/callback/{event}"]["get"]["parameters"]
+        if one["name"] == "event"
+    )
+    assert parameter["schema"]["enum"] == [event.value for event in EventType]
+
+
+def test_every_command_is_documented() -> None:
     for command in COMMANDS:
         subcommands = command.commands.values() if isinstance(command, click.Group) else []
         for name in [f"{command.name} {sub.name}" for sub in subcommands] or [f"{command.name}"]:
