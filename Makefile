@@ -72,7 +72,7 @@ test: .venv/dev $(CLIENTS) ## Check format, lint, types and migrations, and run 
 
 .PHONY: test-postgres
 test-postgres: .venv/dev $(CLIENTS) ## Run all tests on a PostgreSQL of their own in place of SQLite
-	$(BIN)/pytest --postgresql -rs
+	$(BIN)/pytest --postgresql
 
 .PHONY: format
 format: .venv/dev ## Format the code and mend what ruff can mend

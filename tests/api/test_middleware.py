@@ -13,6 +13,7 @@ from flask import Flask
 from flask.logging import default_handler
 from flask.testing import FlaskClient
 
+from config import VERSION
 from permissions import Permission
 from tests.support.community import Community, http_basic
 from tests.support.databases import Database, url_of
@@ -90,7 +91,7 @@ def test_connection(
         headers = headers | {"Authorization": http_basic(create_bot(server.database, "--all"))}
     chunked = "Transfer-Encoding" in headers
     body: bytes | Iterator[bytes] = (b" " * 2**15 for _ in range(size // 2**15))
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request(
         "POST", "/teams/new", body if chunked else b" " * size, headers, encode_chunked=chunked
     )
@@ -107,7 +108,7 @@ def test_connection(
 
 
 def test_a_connection_with_a_bad_chunk_ends(server: Server) -> None:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     auth = http_basic(create_bot(server.database, "--all"))
     headers = {"Authorization": auth, "Transfer-Encoding": "chunked"}
     connection.request("POST", "/teams/new", b"zz\r\n", headers)
@@ -128,7 +129,7 @@ def test_start(database: Database) -> None:
         lines = logged(server)
     shown = url_of(database).split("?")[0]
     first, discord, public, apps, _health = lines
-    assert first == f"INFO [-] Laurels 1.0.0: database {shown}, signups closed"
+    assert first == f"INFO [-] Laurels {VERSION}: database {shown}, signups closed"
     assert discord.startswith("WARNING [-] DISCORD_CLIENT_ID is not set: ")
     assert public.startswith("WARNING [-] HOST=0.0.0.0 lets others connect without TLS, ")
     assert apps.startswith("WARNING [-] No app may use the API yet: ")
@@ -145,7 +146,7 @@ def test_log(server: Server) -> None:
             json=body,
             headers={"X-Request-ID": name},
             auth=(username, password) if auth else None,
-            timeout=5,
+            timeout=60,
         )
 
     with Receiver() as receiver:

@@ -86,7 +86,7 @@ def test_while_the_server_writes(server: Server, folder: Path) -> None:
             client.auth = auth
             while not enough.is_set():
                 body = {"id": next(ids), "name": "Ann", "discriminator": 1}
-                response = client.post(f"{server.url}/accounts/new", json=body, timeout=10)
+                response = client.post(f"{server.url}/accounts/new", json=body, timeout=60)
                 assert response.status_code == 201, response.text
                 answered.append(int(response.json()["id"]))
                 one_more.release()
@@ -96,7 +96,7 @@ def test_while_the_server_writes(server: Server, folder: Path) -> None:
         try:
             for number in range(4):
                 for _ in range(25):
-                    assert one_more.acquire(timeout=10)
+                    assert one_more.acquire(timeout=60)
                 before = set(answered)
                 back_up(server.database, folder / f"{number}.db")
                 assert before <= accounts(folder / f"{number}.db")

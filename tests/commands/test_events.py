@@ -131,7 +131,7 @@ def test_following(database: Database, options: list[str]) -> None:
             command(database, "apps", "create", name)
             lines += [process.stdout.readline() for _ in range(1 if options else 2)]
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("", "")
+        assert process.communicate(timeout=60) == ("", "")
     others = [] if options else ["token_reset"]
     expected = ["app_create", *2 * [*others, "app_create"]]
     assert [line.split()[2] for line in lines] == expected
@@ -150,7 +150,7 @@ def test_following_ends_when_nobody_reads(database: Database) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert ended.stdout.startswith("TIME")
     assert ended.stderr == ""

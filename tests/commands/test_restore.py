@@ -132,7 +132,7 @@ def test_the_documentation_pasted_twice(empty_database: Path, tmp_path: Path) ->
     commands = re.sub(r"laurels-\S+", backup.name, commands)
     paste(commands)
     with Server(database) as server:
-        found = requests.get(f"{server.url}/accounts/search", timeout=5).json()["data"]
+        found = requests.get(f"{server.url}/accounts/search", timeout=60).json()["data"]
         assert [account["id"] for account in found] == ["1"]
         add(database, 3)
         server.kill()

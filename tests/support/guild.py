@@ -51,7 +51,7 @@ class Guild(HttpServer):
     def expect(self, *changes: str) -> None:
         """Wait for changes; require that these and no others came since this was last called."""
         with self.changed:
-            self.changed.wait_for(lambda: len(self.changes) >= len(changes), timeout=10)
+            self.changed.wait_for(lambda: len(self.changes) >= len(changes), timeout=60)
             assert self.changes == list(changes), self.changes
             self.changes.clear()
 
@@ -85,7 +85,7 @@ class Guild(HttpServer):
             "data": data,
         }
         self._tell("INTERACTION_CREATE", interaction)
-        return self.answers.get(timeout=10)
+        return self.answers.get(timeout=60)
 
     def join(self, user_id: int) -> None:
         """Let somebody join the guild."""
@@ -94,7 +94,7 @@ class Guild(HttpServer):
 
     def _tell(self, event: str, data: Any) -> None:
         """Tell the bot of an event, once it is connected."""
-        connection = self.connections.get(timeout=10)
+        connection = self.connections.get(timeout=60)
         self.connections.put(connection)
         self._send(connection, event, data)
 
@@ -118,7 +118,7 @@ class Guild(HttpServer):
                 self._send(connection, "READY", ready)
                 self._send(connection, "GUILD_CREATE", self._guild() | {"unavailable": False})
                 self.connections.put(connection)
-        self.connections.get(timeout=10)
+        self.connections.get(timeout=60)
 
     def _guild(self) -> dict[str, Any]:
         members = [self._member(key) for key in self.members]

@@ -90,7 +90,7 @@ class Server:
         """Ask again and again, as long as the process runs."""
         while self.process.poll() is None:
             with suppress(requests.ConnectionError):
-                assert requests.get(self.url + self.health, timeout=5).status_code == 200
+                assert requests.get(self.url + self.health, timeout=60).status_code == 200
                 return
             time.sleep(0.05)
         raise AssertionError(Path(self.log.name).read_text())

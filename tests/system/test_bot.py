@@ -71,7 +71,7 @@ class Bot:
             yield
             assert "Traceback" not in self.read_log()  # later, what is under way may break off
             process.send_signal(2)  # Ctrl-C
-            assert process.wait(10) == 0, self.log.read_text()
+            assert process.wait(60) == 0, self.log.read_text()
         finally:
             process.kill()
             process.wait()
@@ -79,7 +79,7 @@ class Bot:
 
     def fail(self) -> str:
         """Start it, and give what it says in the end."""
-        assert self.start().wait(10) == 1
+        assert self.start().wait(60) == 1
         log = self.read_log()
         assert "Traceback" not in log
         assert "Unclosed" not in log
@@ -95,7 +95,7 @@ class Bot:
     def post(self, headers: dict[str, str], body: str) -> int:
         """Send the bot a delivery that is not of the server's."""
         url = f"http://127.0.0.1:{self.port}/"
-        return requests.post(url, headers=headers, data=body.encode(), timeout=5).status_code
+        return requests.post(url, headers=headers, data=body.encode(), timeout=60).status_code
 
 
 class Api:
@@ -106,7 +106,7 @@ class Api:
         self.session.auth = create_bot(server.database, "--all", name="site")
 
     def __call__(self, method: str, path: str, **body: object) -> dict[str, object]:
-        answer = self.session.request(method, self.url + path, json=body or None, timeout=10)
+        answer = self.session.request(method, self.url + path, json=body or None, timeout=60)
         assert answer.ok, answer.text
         given: dict[str, object] = answer.json() if answer.content else {}
         return given

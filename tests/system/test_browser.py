@@ -86,7 +86,7 @@ def test_documentation(server: Server, page: Page) -> None:
     assert try_out(page, "/auth/me") == ("200", me)
     status, team = try_out(page, "/teams/new", '{"name": "Red"}')
     assert status == "201"
-    assert team == requests.get(f"{server.url}/team/1", timeout=5).json()
+    assert team == requests.get(f"{server.url}/team/1", timeout=60).json()
 
     hint = "verbose: [DOM] Input elements should have autocomplete attributes"  # not shown
     assert [line for line in said if not line.startswith(hint)] == []
@@ -134,7 +134,7 @@ def test_a_site_of_another_origin(database: Database, page: Page, site: str, all
     with Server(database, ALLOWED_ORIGINS=origins) as server:
         team = {"name": "Red"}
         url, auth = f"{server.url}/team/1", (username, password)
-        requests.post(f"{server.url}/teams/new", json=team, auth=auth, timeout=5)
+        requests.post(f"{server.url}/teams/new", json=team, auth=auth, timeout=60)
         page.goto(site)
         answer = page.evaluate(
             """([url, login]) => fetch(url, {
@@ -144,7 +144,7 @@ def test_a_site_of_another_origin(database: Database, page: Page, site: str, all
             }).then((answer) => answer.headers.has("X-Request-ID") && answer.json(), () => null)""",
             [url, f"{username}:{password}"],
         )
-        now = requests.get(url, timeout=5).json()
+        now = requests.get(url, timeout=60).json()
     assert now["name"] == ("Blue" if allowed else "Red")
     assert answer == (now if allowed else None)
 
@@ -192,10 +192,10 @@ def test_a_form_of_another_site(
             assert response.url == server.url + path
             assert (response.status, response.json()) == (403, {"detail": FOREIGN})
 
-        mine = requests.get(f"{server.url}/auth/me", auth=(username, password), timeout=5)
+        mine = requests.get(f"{server.url}/auth/me", auth=(username, password), timeout=60)
         assert (mine.status_code, mine.json()) == (200, me)
         for path, records in (("/teams/search", [team]), ("/accounts/search", [])):
-            assert requests.get(server.url + path, timeout=5).json()["data"] == records
+            assert requests.get(server.url + path, timeout=60).json()["data"] == records
 
 
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 375, "height": 800}}
@@ -228,7 +228,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def member(demo: Server) -> str:
     """Return the id of a member who has an award."""
-    award = requests.get(f"{demo.url}/award/1", timeout=5).json()
+    award = requests.get(f"{demo.url}/award/1", timeout=60).json()
     return str(award["awardees"][0]["id"])
 
 

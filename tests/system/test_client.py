@@ -35,7 +35,7 @@ def test_scenario(server: Server, scenario: str) -> None:
 def test_pauses(server: Server) -> None:
     """No write is lost that it sends on a connection which rested for 2 s."""
     play(server, "pauses")
-    teams = requests.get(f"{server.url}/teams/search", timeout=9).json()
+    teams = requests.get(f"{server.url}/teams/search", timeout=60).json()
     assert teams["results"] == 60
 
 

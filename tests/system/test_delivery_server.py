@@ -29,7 +29,7 @@ class Bot:
     def __call__(self, method: str, path: str, body: Body | None = None, **options: Any) -> Any:
         """Do something that succeeds; return the answer."""
         url = options.get("server", self.server).url
-        answer = self.http.request(method, url + path, json=body, timeout=30)
+        answer = self.http.request(method, url + path, json=body, timeout=60)
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
 
@@ -100,9 +100,9 @@ def test_a_receiver_that_calls_the_api_back(bot: Bot, receiver: Receiver) -> Non
     def call_back(body: Body) -> None:
         key = body["account"]["id"]
         url = f"{bot.server.url}/account/{key}"
-        account = requests.get(url, timeout=10).json()
+        account = requests.get(url, timeout=60).json()
         seen.append((account["team"], body["team"]))
-        answer = requests.patch(url, json={"name": "seen"}, auth=bot.auth, timeout=10)
+        answer = requests.patch(url, json={"name": "seen"}, auth=bot.auth, timeout=60)
         assert answer.status_code == 200, answer.text
 
     receiver.before_answer = call_back
@@ -144,7 +144,7 @@ def test_two_servers_and_two_commands_at_once(bot: Bot, receiver: Receiver) -> N
             with requests.Session() as http:
                 for turn in range(turns):
                     url = f"{servers[turn % 2].url}/account/{key}"
-                    answer = http.patch(url, json={"team": 2 - turn % 2}, auth=bot.auth, timeout=30)
+                    answer = http.patch(url, json={"team": 2 - turn % 2}, auth=bot.auth, timeout=60)
                     assert answer.status_code == 200, answer.text
 
         jobs = [pool.submit(write, key) for key in range(1, accounts + 1)]
@@ -176,7 +176,7 @@ def test_two_servers_deliver_at_once(bot: Bot, receiver: Receiver) -> None:
     with Server(bot.server.database) as other, ThreadPoolExecutor(4) as pool:
 
         def deliver_too(server: Server) -> Any:
-            return requests.post(server.url + url, auth=bot.auth, timeout=30).json()
+            return requests.post(server.url + url, auth=bot.auth, timeout=60).json()
 
         answers = list(pool.map(deliver_too, [bot.server, other] * 2))
     assert sum(answer["delivered"] for answer in answers) == accounts

@@ -35,13 +35,13 @@ def test_demo(tmp_path: Path) -> None:
         lines.append(server.process.stdout.readline().decode())
     printed = "".join(lines)
     with requests.Session() as session:
-        accounts = session.get(f"{server.url}/accounts/search?per_page=1000", timeout=5).json()
-        teams = session.get(f"{server.url}/teams/search", timeout=5).json()
+        accounts = session.get(f"{server.url}/accounts/search?per_page=1000", timeout=60).json()
+        teams = session.get(f"{server.url}/teams/search", timeout=60).json()
         urls = {account["avatar_url"] for account in accounts["data"]}
         urls |= {award["image_url"] for team in teams["data"] for award in team["awards"]}
         for url in urls - {None}:
             assert url.startswith(f"{server.url}/pages/badges/")
-            picture = session.get(url, timeout=5)
+            picture = session.get(url, timeout=60)
             assert (picture.status_code, picture.headers["Content-Type"]) == (
                 200,
                 "image/svg+xml; charset=utf-8",

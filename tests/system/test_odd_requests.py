@@ -318,7 +318,7 @@ def credentials(server: Server) -> bytes:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 def receive(connection: socket.socket) -> bytes:
@@ -362,7 +362,7 @@ def answers(received: bytes) -> str:
 
 
 def count_teams(server: Server) -> int:
-    response = requests.get(f"{server.url}/teams/search", timeout=20)
+    response = requests.get(f"{server.url}/teams/search", timeout=60)
     assert response.status_code == 200
     return int(response.json()["results"])
 

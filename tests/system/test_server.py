@@ -91,17 +91,17 @@ def test_power_cut(server: Server, bot: Callable[[], requests.Session]) -> None:
         try:
             while True:
                 body = {"id": next(ids), "name": "Ann", "discriminator": 1}
-                response = client.post(f"{server.url}/accounts/new", json=body, timeout=10)
+                response = client.post(f"{server.url}/accounts/new", json=body, timeout=60)
                 assert response.status_code == 201, response.text
                 answered.append(response.json()["id"])
                 if len(answered) > 100:
                     enough.set()
-        except requests.ConnectionError:
-            client.close()
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            client.close()  # the server is gone, before an answer or in the middle of one
 
     with ThreadPoolExecutor(4) as pool:
         writers = [pool.submit(write) for _ in range(4)]
-        assert enough.wait(30)
+        assert enough.wait(120)
         server.kill()
         for writer in writers:
             writer.result()
@@ -110,7 +110,7 @@ def test_power_cut(server: Server, bot: Callable[[], requests.Session]) -> None:
         url = f"{restarted.url}/accounts/search?per_page=1000&page="
         found = set()
         for page in count():
-            data = requests.get(f"{url}{page}", timeout=10).json()["data"]
+            data = requests.get(f"{url}{page}", timeout=60).json()["data"]
             if not data:
                 break
             found |= {account["id"] for account in data}
@@ -136,4 +136,4 @@ def test_clients_that_do_not_hang_up(server: Server) -> None:
         for client in clients:
             client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         clients[0].recv(1)
-        assert requests.get(f"{server.url}/health", timeout=5).status_code == 200
+        assert requests.get(f"{server.url}/health", timeout=60).status_code == 200

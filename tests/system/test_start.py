@@ -21,7 +21,7 @@ def start(*command: str, database: Database, **settings: str) -> subprocess.Comp
         check=False,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
 
 
@@ -191,11 +191,11 @@ def test_settings(database: Database) -> None:
         LOG_LEVEL="DEBUG",
         TRUSTED_PROXIES="1",
     ) as server:
-        assert requests.get(f"{server.url}/accounts/signups", timeout=5).json() == {
+        assert requests.get(f"{server.url}/accounts/signups", timeout=60).json() == {
             "signups_open": False
         }
         for origin, allowed in (("https://other.example", True), ("https://bad.example", False)):
-            answer = requests.get(f"{server.url}/health", headers={"Origin": origin}, timeout=5)
+            answer = requests.get(f"{server.url}/health", headers={"Origin": origin}, timeout=60)
             assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
             exposed = answer.headers.get("Access-Control-Expose-Headers")
             assert exposed == ("Retry-After, X-Request-ID" if allowed else None)

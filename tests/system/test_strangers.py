@@ -186,7 +186,7 @@ def test_bodies_that_do_not_end_behind_a_proxy(
 def test_a_connection_is_kept(server: Server) -> None:
     """For longer than the pools of clients keep it: aiohttp's for 15 s."""
     assert "keepalive = 75" in (ROOT / "gunicorn.conf.py").read_text()
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=9)) as connection:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         for pause in (0, 3.5):
             time.sleep(pause)
             connection.request("GET", "/health")
