@@ -1,5 +1,6 @@
 """The few fixtures: a database, the app on it, a client, a community."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shel
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgresql", action="store_true", help="run the tests on PostgreSQL")
     parser.addoption("--screenshots", help="the folder in which to keep pictures of pages")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests run at once: many of them wait most of the time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
