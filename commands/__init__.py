@@ -14,6 +14,7 @@ from commands import (
     events,
     export,
     import_accounts,
+    move,
     restore,
     sessions,
 )
@@ -28,6 +29,7 @@ COMMANDS: tuple[click.Command, ...] = (
     events.events,
     backup.backup,
     restore.restore,
+    move.move,
     export.export,
     import_accounts.import_accounts,
     doctor.doctor,

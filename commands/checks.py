@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flask import Flask
 from sqlalchemy import (
     Connection,
     NullPool,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute
 
+import database
 from config import ROOT, Settings, misspelt
 from database import database_file, db
 from models import Account, App, Award, Awardee, Callback, Delivery, Event, Session, Team, now, utc
@@ -131,6 +133,23 @@ def schema_of(checked: Connection) -> str | None:
             f"This is another program's database: it has a table {others[0]}. Check DATABASE_URL."
         )
     return found
+
+
+def upgrade_database(url: str) -> None:
+    """Make the tables of another database than the app's, or bring them up to date."""
+    from flask_migrate import Migrate, upgrade  # noqa: PLC0415 - Alembic takes 11 MiB
+
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    database.init_app(app)
+    Migrate(app, db, directory=str(ROOT / "migrations"))
+    with app.app_context():
+        try:
+            upgrade()
+        except SystemExit as error:  # which is how migrations end if something is wrong
+            raise WrongDatabaseError(f"the file cannot be brought up to date: {error}") from None
+        finally:
+            database.close_database()
 
 
 def sqlite_faults(checked: sqlite3.Connection) -> str:

@@ -9,15 +9,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-from flask import Flask
 from flask.cli import with_appcontext
 from sqlalchemy import URL, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 import database
 from commands.backup import stamped, sync
-from commands.checks import WrongDatabaseError, current_schema, schema_of, sqlite_faults
-from config import ROOT
+from commands.checks import (
+    WrongDatabaseError,
+    current_schema,
+    schema_of,
+    sqlite_faults,
+    upgrade_database,
+)
 
 PAGE = 4096
 """The size of SQLite's pages."""
@@ -44,7 +48,7 @@ def restore(file: Path) -> None:
         with TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:50]}.") as folder:
             copy = _copy(file, Path(folder))
             if (schema := _checked_schema(copy)) != current_schema():
-                _upgrade(copy)
+                upgrade_database(f"sqlite:///{copy}")
                 click.echo(f"Brought a copy of it from schema {schema} to {current_schema()}.")
             sync(copy)
             _empty_log(target)
@@ -103,22 +107,6 @@ def _checked_schema(copy: Path) -> str:
     if schema is None:
         raise WrongDatabaseError("the file is an empty database.")
     return schema
-
-
-def _upgrade(copy: Path) -> None:
-    from flask_migrate import Migrate, upgrade  # noqa: PLC0415 - Alembic takes 11 MiB
-
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{copy}"
-    database.init_app(app)
-    Migrate(app, database.db, directory=str(ROOT / "migrations"))
-    with app.app_context():
-        try:
-            upgrade()
-        except SystemExit as error:  # which is how migrations end if something is wrong
-            raise WrongDatabaseError(f"the file cannot be brought up to date: {error}") from None
-        finally:
-            database.close_database()
 
 
 def _put_away(target: Path) -> None:

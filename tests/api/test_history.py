@@ -34,7 +34,7 @@ LOGGED: dict[Any, set[str]] = {
 
 READ_ONLY = {"apps list", "apps view", "callbacks list", "events list", "sessions list"}
 SENDS_ONLY = {"callbacks deliver"}
-NOT_OF_THE_COMMUNITY = {"backup", "doctor", "export", "restore"}
+NOT_OF_THE_COMMUNITY = {"backup", "doctor", "export", "move", "restore"}
 SESSIONS_THAT_END_BY_THEMSELVES = {"sessions prune"}
 SIGN_INS = {"POST /auth/create_session", "POST /auth/discord"}
 """They make sessions, which are no line; a first sign-in makes an account, which is one."""

@@ -1,0 +1,104 @@
+"""`flask move`: from SQLite to PostgreSQL and back, with all there is."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import create_app
+from config import Settings
+from database import db
+from permissions import APP_PERMISSIONS
+from tests.support.community import Caller, Community
+from tests.support.databases import Cluster, connected, new_file, url_of
+from tests.support.server import Server, flask
+from tests.system.test_start import start
+
+
+def fill(path: Path) -> None:
+    """Make a community with all that a database can have in it."""
+    community = Community(create_app(Settings(database_url=url_of(path))))
+    red, blue = community.team("Red"), community.team("Blue")
+    for key in (1, 2, 2**63 - 1):
+        community.account(key, red, name=f"Zoë {key} \N{GRINNING FACE}")
+    community.award(red, 1, 2, points=7)
+    bot = Caller(community.app.test_client(), community.bot(APP_PERMISSIONS))
+    bot("PUT", "/callback/account_update", {"url": "http://127.0.0.1:1", "secret": "x"})
+    bot("PATCH", "/account/1", {"name": "Ann", "team": blue})
+    bot("DELETE", f"/team/{blue}")
+    bot("POST", "/auth/create_session", {"account": 1})
+    with community.app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def file() -> Iterator[Path]:
+    """Return a SQLite database with a community in it, which nobody uses."""
+    with new_file() as path:
+        flask(path, "db", "upgrade")
+        fill(path)
+        gc.collect()  # an app uses the database until it is gone
+        yield path
+
+
+def move(source: Path | str, target: str) -> tuple[int, str, str]:
+    """Run the command; return its status and what it printed."""
+    ran = start("flask", "move", target, database=source)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.fixture
+def other(postgresql: Cluster) -> Iterator[str]:
+    """Return an empty PostgreSQL database."""
+    with postgresql.new() as database:
+        yield database
+
+
+def contents(database: Path | str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that is in a database."""
+    with connected(database) as connection:
+        return {
+            table.name: sorted(map(tuple, connection.execute(table.select())), key=repr)
+            for table in db.metadata.sorted_tables
+        }
+
+
+def test_there_and_back(file: Path, other: str, tmp_path: Path) -> None:
+    before = contents(file)
+    again = tmp_path / "again.sqlite3"
+    for source, target in ((file, other), (other, again)):
+        status, printed, _ = move(source, url_of(target))
+        assert status == 0
+        *counts, last = printed.splitlines()
+        assert sorted(counts) == sorted(f"{name}: {len(rows)}" for name, rows in before.items())
+        assert last == "All rows were copied, and compared on both sides."
+        assert contents(source) == contents(target) == before
+    assert before["teams"]
+    assert before["deliveries"]
+    client = create_app(Settings(database_url=url_of(again))).test_client()
+    community = Community(client.application)
+    made = client.post("/teams/new", json={"name": "x"}, auth=community.bot(APP_PERMISSIONS, "new"))
+    assert made.get_json()["id"] == 3, "the id of a team that was deleted is not given again"
+
+
+def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
+    def refused(source: Path | str, target: str) -> str:
+        status, printed, complaint = move(source, target)
+        assert (status, printed) == (1, "")
+        return complaint.splitlines()[-1].removeprefix("Error: Nothing was copied: ")
+
+    with Server(file):
+        assert refused(file, other) == (
+            "a server, or a command, uses the database. Stop it, and try again."
+        )
+    with connected(other) as connection:
+        assert connection.exec_driver_sql("SELECT to_regclass('teams')").scalar() is None
+    assert refused(file, url_of(tmp_path / "x.db")).startswith("the database is in sqlite already.")
+    assert "Could not parse" in refused(file, "no url")
+    flask(other, "db", "upgrade")
+    assert "whole path" in refused(other, "sqlite:///x.db")
+    assert refused(other, url_of(file)).startswith("the other database is not empty: it has ")
+    assert move(file, other)[0] == 0
+    assert refused(file, other).startswith("the other database is not empty: it has ")
