@@ -1,21 +1,17 @@
-"""What the API shows, as statements that answer with JSON.
+"""What the API answers with, as statements that write the JSON.
 
-An object's statement is made from its schema, which says what the object looks like, and the
-columns of the same names: a missing one fails at import. The database writes the JSON, since making
-it of rows is where the time of a read would go. `first`, `value` and so on: see `Statement`.
+The database writes it, since making it of rows is where the time of a read would go. What an object
+looks like is told by `shapes.py`. `first`, `value` and so on: see `Statement`.
 """
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import marshmallow as ma
 from sqlalchemy import (
-    CTE,
     BigInteger,
     BindParameter,
     ColumnElement,
-    FromClause,
-    Integer,
     Select,
     Text,
     bindparam,
@@ -28,13 +24,9 @@ from sqlalchemy import (
     true,
     union,
 )
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import aliased
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from database import Statement
-from fields import Timestamp
 from models import (
     MAX_ID,
     Account,
@@ -49,7 +41,6 @@ from models import (
 )
 from schemas import (
     AccountPageSchema,
-    AccountSchema,
     AwardDetailsSchema,
     AwardEntrySchema,
     AwardPageSchema,
@@ -64,192 +55,29 @@ from schemas import (
     StandingSchema,
     StandingsPageSchema,
     TeamPageSchema,
-    TeamSchema,
+)
+from shapes import (
+    AWARD,
+    TEAM,
+    Json,
+    Line,
+    Map,
+    account_list,
+    accounts,
+    has_text,
+    list_of,
+    shape,
+    showing,
+    shown_team,
+    team_list,
+    team_of,
+    teams_of,
 )
 
 JSON = bytes
 """A JSON object, as a line in UTF-8."""
 
 DELIVERIES_SHOWN = 100
-
-
-class _Spelled(FunctionElement[Any]):
-    """A function that each database spells in its own way, with `{}` for what it is given."""
-
-    inherit_cache = True
-    sqlite: str
-    postgresql: str
-
-
-@compiles(_Spelled)
-def _spell(element: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
-    given = [compiler.process(argument, **options) for argument in element.clauses]
-    spelling: str = getattr(element, compiler.dialect.name)
-    return spelling.format(*given, all=", ".join(given))
-
-
-class Object(_Spelled):
-    """A JSON object, of names and values in turn."""
-
-    sqlite, postgresql = "json_object({all})", "json_build_object({all})"
-
-
-class _List(_Spelled):
-    """A JSON list of a value of each row; the rows are in order, PostgreSQL asks for it again."""
-
-    sqlite = "json_group_array({0})"
-    postgresql = "coalesce(json_agg({0} ORDER BY {1}), '[]')"
-
-
-class _Map(_Spelled):
-    """A JSON object of a name and a value of each row."""
-
-    sqlite, postgresql = "json_group_object({all})", "coalesce(json_object_agg({all}), '{{}}')"
-
-
-class Json(_Spelled):
-    """JSON that is given as text, or what SQLite takes for that behind a table expression."""
-
-    sqlite, postgresql = "json({0})", "CAST({0} AS JSON)"
-
-
-class _Seconds(_Spelled):
-    """A time as a JSON number, to the microsecond: SQLite's own have only 15 digits."""
-
-    sqlite = "json(CASE WHEN {0} IS NOT NULL THEN printf('%.6f', {0}) END)"
-    postgresql = "{0}"
-
-
-class _Line(_Spelled):
-    """JSON as a line of bytes in UTF-8, so that nobody decodes and encodes it on its way."""
-
-    sqlite = "CAST({0} || char(10) AS BLOB)"
-    postgresql = "convert_to(CAST({0} AS TEXT) || chr(10), 'UTF8')"
-
-
-class RandomHex(_Spelled):
-    """32 random hexadecimal digits."""
-
-    type = Text()
-    sqlite = "lower(hex(randomblob(16)))"
-    postgresql = "replace(CAST(gen_random_uuid() AS TEXT), '-', '')"
-
-
-class _Position(_Spelled):
-    """The place of one text in another, from 1, or 0."""
-
-    sqlite, postgresql = "instr({all})", "strpos({all})"
-
-
-class _Elements(_Spelled):
-    """The elements of a JSON list, as rows."""
-
-    sqlite, postgresql = "json_each({0})", "json_array_elements_text(CAST({0} AS JSON))"
-
-
-def given_ids(name: str = "ids") -> Select[Any]:
-    """Return the ids in the JSON list that a statement is given by a name."""
-    elements = _Elements(bindparam(name, type_=Text)).table_valued("value")
-    return select(cast(elements.c.value, BigInteger))
-
-
-def has_text(folded: Any, text: BindParameter[str]) -> ColumnElement[bool]:
-    """Return whether folded text contains another, as it is: nothing in it has a meaning."""
-    return _Position(folded, text) > 0
-
-
-def shape(schema: type[ma.Schema], source: Any = None, **given: Any) -> ColumnElement[Any]:
-    """Return the JSON of what a schema describes.
-
-    Its attributes are the columns of `source` with their names, unless they are given.
-    """
-    parts: list[Any] = []
-    for name, field in schema().dump_fields.items():
-        value = given.pop(name) if name in given else getattr(source, name)
-        if isinstance(field, Timestamp):
-            value = _Seconds(value)
-        elif isinstance(field, ma.fields.String) and isinstance(value.type, Integer):
-            value = cast(value, Text)
-        parts += [literal_column(f"'{name}'"), value]
-    if given:
-        raise TypeError(f"{schema.__name__} has no {', '.join(given)}")
-    return Object(*parts)
-
-
-def _list_of(value: ColumnElement[Any], rows: FromClause, *order: Any) -> ColumnElement[Any]:
-    return select(_List(value, *order)).select_from(rows).scalar_subquery()
-
-
-def _awards(which: Select[Any], owner: FromClause) -> ColumnElement[Any]:
-    """Return the JSON list of the awards of an owner, an account or a team."""
-    rows = which.correlate(owner).subquery()
-    return _list_of(shape(AwardSchema, rows.c), rows, rows.c.id)
-
-
-def team_of(team: FromClause) -> ColumnElement[Any]:
-    """Return the JSON of a team."""
-    won = select(Award).where(Award.team_id == team.c.id).order_by(Award.id)
-    return shape(TeamSchema, team.c, awards=_awards(won, team))
-
-
-def shown_award(award_id: ColumnElement[int]) -> ColumnElement[Any]:
-    """Return the JSON of the award with an id."""
-    return select(AWARD).where(Award.id == award_id).scalar_subquery()
-
-
-def _shown_team(team_id: Any, owner: Any) -> ColumnElement[Any]:
-    """Return the JSON of the team of an owner, or null."""
-    return select(TEAM).where(Team.id == team_id).correlate(owner).scalar_subquery()
-
-
-class Accounts(NamedTuple):
-    """Accounts that are read together."""
-
-    rows: CTE
-    source: FromClause
-    """The rows joined with their teams."""
-    account: ColumnElement[Any]
-    team: ColumnElement[Any]
-
-
-def _teams_of(rows: FromClause, *, many: bool = True) -> CTE:
-    """Return the teams of rows, and the JSON of each: it is read once, however many share it."""
-    in_use = select(rows.c.team_id)
-    teams = select(Team.id, TEAM.label("json")).where(Team.id.in_(in_use)).cte("shown_teams")
-    if many:  # without this, SQLite reads it again for each row
-        teams = teams.prefix_with("MATERIALIZED")
-    return teams
-
-
-def accounts(which: Select[Any], *, many: bool = True) -> Accounts:
-    """Return accounts, and the JSON of each and of its team."""
-    rows = which.cte("shown")
-    teams = _teams_of(rows, many=many)
-    team = Json(teams.c.json)
-    held = (
-        select(Award)
-        .join(Awardee)
-        .where(Awardee.account_id == rows.c.id)
-        .order_by(Awardee.award_id)
-    )
-    account = shape(AccountSchema, rows.c, team=team, awards=_awards(held, rows))
-    source = rows.outerjoin(teams, teams.c.id == rows.c.team_id)
-    return Accounts(rows, source, account, team)
-
-
-def _account_list(which: Select[Any]) -> ColumnElement[Any]:
-    rows, source, account, _ = accounts(which.order_by(Account.search_name, Account.id))
-    return _list_of(account, source, rows.c.search_name, rows.c.id)
-
-
-def _team_list(which: Select[Any]) -> ColumnElement[Any]:
-    rows = which.order_by(Team.search_name, Team.id).cte("shown")
-    return _list_of(team_of(rows), rows, rows.c.search_name, rows.c.id)
-
-
-def _showing(value: ColumnElement[Any], *sources: Any) -> Select[Any]:
-    """Return the statement that answers with JSON."""
-    return select(_Line(value)).select_from(*sources)
 
 
 _ID: BindParameter[int] = bindparam("id", type_=BigInteger)
@@ -260,25 +88,23 @@ _PAGE: BindParameter[int] = bindparam("page", type_=BigInteger)
 _SIZE: BindParameter[int] = bindparam("per_page", type_=BigInteger)
 _OFFSET: BindParameter[int] = bindparam("offset", type_=BigInteger)
 
-TEAM = team_of(Team.__table__)
-AWARD = shape(AwardSchema, Award)
 
 _one = accounts(select(Account).where(Account.id == _ID), many=False)
-_ACCOUNT = Statement(_showing(_one.account, _one.source))
-_TEAM = Statement(_showing(TEAM, Team).where(Team.id == _ID))
-_AWARD = Statement(_showing(AWARD, Award).where(Award.id == _ID))
+_ACCOUNT = Statement(showing(_one.account, _one.source))
+_TEAM = Statement(showing(TEAM, Team).where(Team.id == _ID))
+_AWARD = Statement(showing(AWARD, Award).where(Award.id == _ID))
 _AWARD_DETAILS = Statement(
-    _showing(
+    showing(
         shape(
             AwardDetailsSchema,
             award=AWARD,
-            awardees=_account_list(select(Account).join(Awardee).where(Awardee.award_id == _ID)),
-            team=_shown_team(Award.team_id, Award),
+            awardees=account_list(select(Account).join(Awardee).where(Awardee.award_id == _ID)),
+            team=shown_team(Award.team_id, Award),
         ),
         Award,
     ).where(Award.id == _ID)
 )
-SESSION = _Line(
+SESSION = Line(
     shape(
         SessionSchema,
         Session,
@@ -290,15 +116,15 @@ SESSION = _Line(
 
 _own = Callback.app_id == _APP_ID
 _CALLBACK = Statement(
-    _showing(shape(CallbackSchema, Callback), Callback).where(
+    showing(shape(CallbackSchema, Callback), Callback).where(
         _own, Callback.event == bindparam("event", type_=Text)
     )
 )
 _CALLBACKS = Statement(
-    _showing(
+    showing(
         shape(
             CallbacksSchema,
-            callbacks=select(_Map(Callback.event, Callback.url)).where(_own).scalar_subquery(),
+            callbacks=select(Map(Callback.event, Callback.url)).where(_own).scalar_subquery(),
         )
     )
 )
@@ -400,7 +226,7 @@ def _one_page(
         results=counted.c.results,
         data=data,
     )
-    return _showing(value, counted)
+    return showing(value, counted)
 
 
 @cache
@@ -432,7 +258,7 @@ def _page(model: type[Account | Team | Award], *of: str, named: bool) -> Stateme
 
 def _award_list(which: Select[Any]) -> ColumnElement[Any]:
     rows = which.order_by(Award.search_title, Award.id).cte("shown")
-    teams = _teams_of(rows)
+    teams = teams_of(rows)
     entry = shape(
         AwardEntrySchema,
         rows.c,
@@ -441,7 +267,7 @@ def _award_list(which: Select[Any]) -> ColumnElement[Any]:
         holders=rows.c.holder_count,
     )
     source = rows.outerjoin(teams, teams.c.id == rows.c.team_id)
-    return _list_of(entry, source, rows.c.search_title, rows.c.id)
+    return list_of(entry, source, rows.c.search_title, rows.c.id)
 
 
 def _standing_list() -> ColumnElement[Any]:
@@ -467,7 +293,7 @@ def _standing_list() -> ColumnElement[Any]:
     standing = shape(
         StandingSchema, rows.c, rank=rank, awards=rows.c.award_count, team=team_of(rows)
     )
-    return _list_of(standing, rows, rows.c.place)
+    return list_of(standing, rows, rows.c.place)
 
 
 _STANDINGS = Statement(
@@ -478,8 +304,8 @@ _STANDINGS = Statement(
     )
 )
 _PAGES: dict[type[Account | Team | Award], tuple[Any, Any, Any]] = {
-    Account: (AccountPageSchema, _account_list, Account.search_name),
-    Team: (TeamPageSchema, _team_list, Team.search_name),
+    Account: (AccountPageSchema, account_list, Account.search_name),
+    Team: (TeamPageSchema, team_list, Team.search_name),
     Award: (AwardPageSchema, _award_list, Award.search_title),
 }
 """For each list, its schema, the statement of its data, and the names that are searched."""
@@ -520,8 +346,8 @@ def _events(*about: str) -> Statement:
         changed=Json(rows.c.changed),
     )
     last = select(func.coalesce(func.max(rows.c.id), after)).scalar_subquery()
-    listed = _list_of(event, rows, rows.c.id)
-    return Statement(_showing(shape(EventsSchema, events=listed, last=last)))
+    listed = list_of(event, rows, rows.c.id)
+    return Statement(showing(shape(EventsSchema, events=listed, last=last)))
 
 
 def select_waiting(
@@ -574,6 +400,6 @@ def select_waiting(
         callback.c,
         waiting=counted.c.number,
         since=since,
-        deliveries=_list_of(delivery, shown, shown.c.goes_at, shown.c.id),
+        deliveries=list_of(delivery, shown, shown.c.goes_at, shown.c.id),
     )
-    return _showing(value, callback, counted)
+    return showing(value, callback, counted)

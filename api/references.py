@@ -12,7 +12,7 @@ from database import Statement
 from fields import ListOf, Reference, not_found
 from models import Account, Award, Team
 from permissions import Target
-from queries import given_ids
+from shapes import given_ids
 
 _MODELS: list[type[Account | Team | Award]] = [Account, Team, Award]
 _TEAM_OF = Statement(select(Account.team_id).where(Account.id == bindparam("id")))

@@ -38,7 +38,8 @@ from callbacks.clock import wall_clock
 from config import settings
 from database import Statement
 from models import Account, Award, Callback, Delivery, Event, EventType, LogType, Team, now
-from queries import (
+from schemas import AwardSchema
+from shapes import (
     Json,
     Object,
     RandomHex,
@@ -48,7 +49,6 @@ from queries import (
     shown_award,
     team_of,
 )
-from schemas import AwardSchema
 
 ACCOUNT_ATTRIBUTES = ("name", "discriminator", "avatar_url", "permissions")
 """The attributes of an account whose changes are an `account_update`."""

@@ -24,7 +24,7 @@ from database import Statement, connection, transaction
 from fields import Discriminator, Id, Message, Name, Text, Url
 from models import Account, EventType, Team, fold, now
 from permissions import ACCOUNT_PERMISSIONS, Permission
-from queries import given_ids
+from shapes import given_ids
 
 Values: TypeAlias = dict[str, Any]
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 
 from database import Statement
 from models import Account, Award, Awardee, Event, Team
-from queries import given_ids, has_text
+from shapes import given_ids, has_text
 
 DAY = 86400
 MANY = 1000

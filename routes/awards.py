@@ -13,7 +13,7 @@ from callbacks.events import record
 from database import Statement
 from models import Account, Award, Awardee, EventType, fold, now
 from permissions import Action
-from queries import JSON, given_ids
+from queries import JSON
 from schemas import (
     AwardChanges,
     AwardDetailsSchema,
@@ -22,6 +22,7 @@ from schemas import (
     AwardSchema,
     NewAward,
 )
+from shapes import given_ids
 
 NOT_HELD = "This account does not have this award."
 
