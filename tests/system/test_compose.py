@@ -60,7 +60,7 @@ def test_what_it_shares_with_the_image() -> None:
 def test_what_the_guide_names() -> None:
     """Services, files of backups, and settings are those of compose.yaml."""
     guide = "".join(SECTIONS["Docker"])
-    named = re.findall(r"(?<!-)\b(?:exec|run --rm(?: --no-deps)?) ([\w-]+)", guide)
+    named = re.findall(r"(?<!-)\b(?:exec|run --rm(?: --\S+)*) ([\w-]+)", guide)
     assert set(named) == {"server", "dump"}
     (stopped,) = re.findall(r"compose stop (\w.*)", guide)
     whoever_uses_it = {name for name, service in OURS.items() if name != "backup"}
