@@ -147,7 +147,9 @@ def upgrade_database(url: str) -> None:
         try:
             upgrade()
         except SystemExit as error:  # which is how migrations end if something is wrong
-            raise WrongDatabaseError(f"the file cannot be brought up to date: {error}") from None
+            raise WrongDatabaseError(
+                f"the database cannot be brought up to date: {error}"
+            ) from None
         finally:
             database.close_database()
 

@@ -48,14 +48,17 @@ def move(url: str) -> None:
         ) from None
     except DBAPIError as error:
         raise click.ClickException(f"Nothing was copied: {error.orig}") from None
-    except (WrongDatabaseError, ArgumentError, ImportError) as error:
+    except WrongDatabaseError as error:
         raise click.ClickException(f"Nothing was copied: {error}") from None
     click.echo("\n".join([*copied, "All rows were copied, and compared on both sides."]))
 
 
 def _other(url: str) -> Engine:
     """Return the engine of a database of the other kind."""
-    other = create_engine(url, poolclass=NullPool)
+    try:
+        other = create_engine(url, poolclass=NullPool)
+    except (ArgumentError, ImportError, ValueError) as error:  # of the address, or its driver
+        raise WrongDatabaseError(f"{error}.") from None
     if other.dialect.name == db.engine.dialect.name:
         raise WrongDatabaseError(
             f"the database is in {other.dialect.name} already. To copy it, use "

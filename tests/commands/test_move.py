@@ -83,12 +83,22 @@ def test_there_and_back(file: Path, other: str, tmp_path: Path) -> None:
     assert made.get_json()["id"] == 3, "the id of a team that was deleted is not given again"
 
 
-def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
-    def refused(source: Path | str, target: str) -> str:
-        status, printed, complaint = move(source, target)
-        assert (status, printed) == (1, "")
-        return complaint.splitlines()[-1].removeprefix("Error: Nothing was copied: ")
+def refused(source: Path | str, target: str) -> str:
+    """Run the command, which refuses; return the first line of the reason."""
+    status, printed, complaint = move(source, target)
+    assert (status, printed) == (1, "")
+    assert complaint.startswith("Error: Nothing was copied: ")
+    return complaint.removeprefix("Error: Nothing was copied: ").splitlines()[0]
 
+
+def test_what_it_cannot_use(file: Path) -> None:
+    assert "Could not parse" in refused(file, "no url")
+    assert "'port'" in refused(file, "postgresql://127.0.0.1:port/x")
+    reason = refused(file, "postgresql://127.0.0.1:1/x")
+    assert reason.startswith("the database cannot be brought up to date: ")
+
+
+def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
     with Server(file):
         assert refused(file, other) == (
             "a server, or a command, uses the database. Stop it, and try again."
@@ -96,7 +106,6 @@ def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
     with connected(other) as connection:
         assert connection.exec_driver_sql("SELECT to_regclass('teams')").scalar() is None
     assert refused(file, url_of(tmp_path / "x.db")).startswith("the database is in sqlite already.")
-    assert "Could not parse" in refused(file, "no url")
     flask(other, "db", "upgrade")
     assert "whole path" in refused(other, "sqlite:///x.db")
     assert refused(other, url_of(file)).startswith("the other database is not empty: it has ")

@@ -326,7 +326,7 @@ def test_an_older_backup_that_cannot_be_brought_up_to_date(
     with connected(blank_database) as connection:
         connection.exec_driver_sql("DROP TABLE sessions")
     reason = refused(database, blank_database)
-    assert reason.startswith("the file cannot be brought up to date: ")
+    assert reason.startswith("the database cannot be brought up to date: ")
     assert "no such table: sessions" in reason
 
 
