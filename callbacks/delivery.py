@@ -1,6 +1,7 @@
 """Sending what is stored: in order, within limits of time, and never one queue twice at once.
 
-Callbacks with something due take turns, a delivery each. Whoever sends a callback's delivery holds
+Receivers with something due take turns, a delivery each: the callbacks of one app at one server,
+whose deliveries go out in the order of their events. Whoever sends a callback's delivery holds
 its lease, a mark in its row. One short transaction stores how a sending went, gives its lease back,
 and takes the lease for the next one; none is open, and nothing is locked, while a receiver is
 waited for. None of these transactions waits for the disk: if a power cut undoes one, a delivery is
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from flask import current_app
@@ -46,6 +48,7 @@ from database import Statement, transaction
 from integrations.http import HungUpError, UnreachableError, fetch
 from models import Callback, Delivery, now
 from queries import JSON, select_waiting
+from shapes import given_ids
 
 PAUSES = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600)
 """How many seconds to leave a receiver, or a delivery, alone after each failure in turn."""
@@ -75,7 +78,7 @@ _IS_OVER = Delivery.due_at > bindparam("now") + (PAUSES[-1] + JUMP)
 _LONGEST_REST = case(dict(enumerate(PAUSES[:-1], 1)), value=Callback.failures, else_=PAUSES[-1])
 _CALLBACK = Statement(select(*Callback.__table__.columns).where(_THIS))
 _DUE = Statement(
-    select(Callback.id)
+    select(Callback.id, Callback.app_id, Callback.url)
     .where(
         or_(
             Callback.resting_until.is_(None),
@@ -87,6 +90,14 @@ _DUE = Statement(
         ),
     )
     .order_by(Callback.leased_until.nulls_first(), Callback.id)
+)
+_first = (
+    select(func.min(Delivery.id))
+    .where(Delivery.callback_id == Callback.id, Delivery.due_at == 0)
+    .scalar_subquery()
+)
+_IN_ORDER = Statement(
+    select(Callback.id).where(Callback.id.in_(given_ids()), _first.is_not(None)).order_by(_first)
 )
 _NEXT = Statement(
     select(Delivery.id, Delivery.webhook_id, Delivery.subject, Delivery.body, Delivery.attempts)
@@ -119,7 +130,7 @@ _PAUSE = Statement(
 )
 _DELETE = Statement(delete(Delivery).where(Delivery.id == bindparam("delivery_id")))
 _PAUSED = (  # either is found by the index, which an OR would not be
-    select(Delivery.id).where(_OF_CALLBACK, condition)
+    select(Delivery.id).where(Delivery.callback_id.in_(given_ids()), condition)
     for condition in (Delivery.due_at.between(1, bindparam("now")), _IS_OVER)
 )
 _MAKE_DUE = Statement(update(Delivery).where(Delivery.id.in_(union_all(*_PAUSED))).values(due_at=0))
@@ -143,6 +154,7 @@ class Sending:
 
     delivery: Any
     callback: Any = field(repr=False)
+    receiver: list[int]
     lease: str
 
 
@@ -210,7 +222,7 @@ def deliver_all(run: Run, *, everything: bool = False) -> None:
 def make_due(callback_id: int) -> None:
     """End the pauses of a callback and of what waits for it."""
     _REST.run(callback_id=callback_id, failures=0, error=None, until=None)
-    _MAKE_DUE.run(callback_id=callback_id, now=math.inf)
+    _MAKE_DUE.run(ids=json.dumps([callback_id]), now=math.inf)
 
 
 def view_waiting(app_id: int | None, event: str) -> JSON | None:
@@ -236,7 +248,7 @@ def _deliver(run: Run) -> bool:
 
 
 def _take_turns(run: Run, lease: str) -> bool:
-    turns = deque([run.only] if run.only else (row.id for row in _DUE.all(now=now())))
+    turns = deque([[run.only]] if run.only else _receivers())
     busy: set[int] = set()
     sent: tuple[Sending, Result] | None = None
     while turns or sent:
@@ -244,7 +256,7 @@ def _take_turns(run: Run, lease: str) -> bool:
         with transaction(write=True, durable=False, patience=patience):
             if sent:
                 _store(*sent)
-                turns.append(sent[0].callback.id)
+                turns.append(sent[0].receiver)
             sending = _take_turn(turns, busy, run, lease)
         if sent and sent[1].error is None:
             run.on_delivered()
@@ -260,19 +272,34 @@ def _patience(end: float) -> float:
     return min(max(end - time.monotonic(), POLL), LEASE) / 2
 
 
-def _take_turn(turns: deque[int], busy: set[int], run: Run, lease: str) -> Sending | None:
-    """Lease the first callback that is free and has something due."""
+def _receivers() -> list[list[int]]:
+    """Return the callbacks that have something due, those of an app at one server together."""
+    receivers: dict[tuple[Any, ...], list[int]] = {}
+    for callback in _DUE.all(now=now()):
+        server = urlsplit(callback.url)[:2]
+        receivers.setdefault((callback.app_id, server), []).append(callback.id)
+    return list(receivers.values())
+
+
+def _take_turn(turns: deque[list[int]], busy: set[int], run: Run, lease: str) -> Sending | None:
+    """Lease the callback of the first receiver that is free, with its oldest delivery that is due.
+
+    So a receiver is told of one request's events in the order in which they happened.
+    """
     while turns and time.monotonic() <= run.last_start:
-        callback = _CALLBACK.first(callback_id=turns.popleft())
-        if callback is None or _is_ahead(callback.resting_until, _pause(callback.failures)):
-            continue
-        if _is_leased(callback):
-            busy.add(callback.id)
-            continue
-        _MAKE_DUE.run(callback_id=callback.id, now=now())
-        if delivery := _NEXT.first(callback_id=callback.id):
+        receiver = turns.popleft()
+        ids = json.dumps(receiver)
+        _MAKE_DUE.run(ids=ids, now=now())
+        for (callback_id,) in _IN_ORDER.all(ids=ids):
+            callback = _CALLBACK.first(callback_id=callback_id)
+            if _is_ahead(callback.resting_until, _pause(callback.failures)):
+                continue
+            if _is_leased(callback):
+                busy.add(callback.id)
+                continue
+            delivery = _NEXT.first(callback_id=callback.id)
             _LEASE.run(callback_id=callback.id, lease=lease, until=now() + _lease_seconds())
-            return Sending(delivery, callback, lease)
+            return Sending(delivery, callback, receiver, lease)
     turns.clear()
     return None
 

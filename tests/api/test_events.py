@@ -87,6 +87,33 @@ def test_the_order_of_one_request(community: Community, as_: As) -> None:
     ]
 
 
+def test_the_order_at_one_receiver(community: Community, as_: As) -> None:
+    """One that is registered for all types is told of them in the order of the log."""
+    bot = as_(community.bot(APP_PERMISSIONS))
+    red = community.team("Red")
+    for key in (1, 2, 3):
+        community.account(key, red, Permission.MANAGE_OWN_TEAM)
+    award = {"title": "T", "image_url": "http://x", "team": red, "accounts": [1, 2, 3]}
+    with Receiver() as receiver:
+        for event in reversed(EventType):
+            there = {"url": f"{receiver.url}/{event}", "secret": SECRET}
+            assert bot("PUT", f"/callback/{event}", there).status_code == 200
+        last = bot("GET", "/events").get_json()["last"]
+        for method, path, body in (
+            ("POST", "/awards/new", award),
+            ("DELETE", "/award/1", None),
+            ("PATCH", "/account/1", {"team": 0, "name": "Ann"}),
+            ("POST", "/accounts/new", NEW | {"id": 4, "team": red, "permissions": 32}),
+            ("POST", "/awards/new", award),
+            ("DELETE", f"/team/{red}", None),
+        ):
+            assert bot(method, path, body).status_code < 300
+    events = bot("GET", f"/events?after={last}&per_page=1000").get_json()["events"]
+    assert len(events) == 24
+    told = [headers["laurels-event"] for headers, _ in receiver.attempts]
+    assert told == [event["type"] for event in events]
+
+
 @pytest.fixture
 def listener(community: Community, as_: As, description: Description) -> Iterator[Listener]:
     """Return an app that hears everything."""
