@@ -61,7 +61,7 @@ class AccountId(Id):
 
     default_error_messages = {
         "rounded": Message(
-            "A spreadsheet has rounded this id. Let the column be text before the ids go into it."
+            "A spreadsheet has rounded this id. Format the column as text before entering ids."
         )
     }
 
@@ -275,7 +275,7 @@ def _store(checked: IO[str], rows: int, columns: set[str], *, keep: bool) -> str
         done.append("This was a dry run: nothing was kept.")
     elif waiting:
         done.append(
-            f"Deliveries that wait: {waiting}. `.venv/bin/flask callbacks deliver` sends them now."
+            f"Deliveries queued: {waiting}. `.venv/bin/flask callbacks deliver` sends them now."
         )
     return "\n".join(done)
 

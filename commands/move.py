@@ -62,7 +62,7 @@ def _other(url: str) -> Engine:
             "`.venv/bin/flask backup`, or `pg_dump`."
         )
     if other.dialect.name == "sqlite" and not Path(other.url.database or "").is_absolute():
-        raise WrongDatabaseError("name the file by its whole path, as in sqlite:////srv/laurels.db")
+        raise WrongDatabaseError("give the full path of the file, as in sqlite:////srv/laurels.db")
     return other
 
 

@@ -49,7 +49,7 @@ def restore(file: Path) -> None:
             copy = _copy(file, Path(folder))
             if (schema := _checked_schema(copy)) != current_schema():
                 upgrade_database(f"sqlite:///{copy}")
-                click.echo(f"Brought a copy of it from schema {schema} to {current_schema()}.")
+                click.echo(f"Upgraded a copy of it from schema {schema} to {current_schema()}.")
             sync(copy)
             _empty_log(target)
             _put_away(target)
