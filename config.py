@@ -102,7 +102,7 @@ class Settings:
     allowed_origins: list[str] = setting(
         [],
         "list",
-        "web sites such as https://a.example,https://b.example (no slash at the end), or *",
+        "websites such as https://a.example,https://b.example (no slash at the end), or *",
         lambda origins: all(map(ORIGIN.fullmatch, origins)),
     )
     community_name: str = setting(

@@ -46,7 +46,7 @@ def on_starting(server: Any) -> None:
         else:
             return
     raise SystemExit(
-        f"Port {_settings.port} is taken, perhaps by a Laurels that runs already. "
+        f"Port {_settings.port} is taken, perhaps by a Laurels that is already running. "
         f"`make run PORT={_settings.port + 1}` serves on another."
     )
 

@@ -128,14 +128,14 @@ class EventSchema(Sent):
 
 
 class EventsSchema(Sent):
-    """Events, the oldest first, and the id to ask on from."""
+    """Events, oldest first, and the id to continue from."""
 
     events = ma.fields.List(ma.fields.Nested(EventSchema))
     last = ma.fields.Integer()
 
 
 class SessionSchema(Sent):
-    """The credentials of a session; the password is shown this once."""
+    """The credentials of a session; the password is shown only once."""
 
     username = ma.fields.String()
     password = ma.fields.String()
@@ -151,7 +151,7 @@ class AppSchema(Sent):
 
 
 class AppWithPasswordSchema(AppSchema):
-    """An app; the password is shown this once."""
+    """An app; the password is shown only once."""
 
     password = ma.fields.String()
 
@@ -174,7 +174,7 @@ class CallbacksSchema(Sent):
 
 
 class PingSchema(Sent):
-    """What came of a ping: the status that was answered, and what is wrong (or null)."""
+    """The result of a ping: the response's status, and the error (or null)."""
 
     status = ma.fields.Integer(allow_none=True)
     error = ma.fields.String(allow_none=True)
@@ -182,7 +182,7 @@ class PingSchema(Sent):
 
 
 class DeliverySchema(Sent):
-    """A delivery that waits, by its `webhook-id`, with the end of its own pause (or null)."""
+    """A queued delivery, by its `webhook-id`, with the end of its own pause (or null)."""
 
     id = ma.fields.String()
     created_at = Timestamp()
@@ -192,9 +192,9 @@ class DeliverySchema(Sent):
 
 
 class DeliveriesSchema(Sent):
-    """What waits for a callback, since when, and until when its receiver is left alone (or null).
+    """A callback's queue, since when it waits, and until when its receiver rests (or null).
 
-    The first 100 deliveries are listed, in the order in which they will go out.
+    The first 100 deliveries are listed, in the order in which they will be sent.
     """
 
     waiting = ma.fields.Integer()
@@ -205,14 +205,14 @@ class DeliveriesSchema(Sent):
 
 
 class DeliveredSchema(Sent):
-    """How many deliveries a receiver took just now, and how many still wait for it."""
+    """How many deliveries a receiver accepted just now, and how many are still queued for it."""
 
     delivered = ma.fields.Integer()
     waiting = ma.fields.Integer()
 
 
 class SignupsSchema(Sent):
-    """Whether new accounts can be made."""
+    """Whether new accounts can be created."""
 
     signups_open = ma.fields.Boolean()
 
@@ -224,7 +224,7 @@ class HealthSchema(Sent):
 
 
 class IssueSchema(Sent):
-    """One thing that is wrong with a request, and where."""
+    """One thing wrong with a request, and where."""
 
     loc = ma.fields.List(ma.fields.String())
     msg = ma.fields.String()
@@ -232,13 +232,13 @@ class IssueSchema(Sent):
 
 
 class InvalidSchema(Sent):
-    """What status 422 answers: everything that is wrong with the request."""
+    """The body of a 422: everything wrong with the request."""
 
     detail = ma.fields.List(ma.fields.Nested(IssueSchema))
 
 
 class ErrorSchema(Sent):
-    """What any other error answers: a sentence to act on."""
+    """The body of any other error: a sentence to act on."""
 
     detail = ma.fields.String()
 
@@ -261,7 +261,7 @@ StandingsPageSchema = page_of(StandingSchema)
 
 
 class PingBodySchema(Sent):
-    """What a receiver is sent to try it out: the type of event that it is registered for."""
+    """The body of a ping, a test of the receiver: the type of event it is registered for."""
 
     ping = ma.fields.String()
 
@@ -316,7 +316,7 @@ class NewAccount(Body):
 
 
 class AccountChanges(Body):
-    """Changes to an account; team 0 stands for no team."""
+    """Changes to an account; team 0 means no team."""
 
     name = Name()
     discriminator = Discriminator()
@@ -400,33 +400,33 @@ class PageQuery(ma.Schema):
         MAX_PER_PAGE,
         digits=True,
         load_default=20,
-        metadata=says("How many records are on a page."),
+        metadata=says("The number of records on a page."),
     )
 
 
 class TeamQuery(PageQuery):
-    """Which teams: those with `q` in their name, without regard to case."""
+    """Which teams: those with `q` in their name, regardless of case."""
 
     q = Text(
         load_default="",
         validate=[length(255, 0), searchable],
-        metadata=says("Only those with this in their name, without regard to case."),
+        metadata=says("Only those with this in their name, regardless of case."),
     )
 
 
 class AccountQuery(TeamQuery):
-    """Which accounts: those with `q` in their name, without regard to case, in one team."""
+    """Which accounts: those with `q` in their name, regardless of case, in one team."""
 
     team = Reference(Team, metadata=says("Only the members of the team with this id."))
 
 
 class AwardQuery(PageQuery):
-    """Which awards: those with `q` in their title, of a team, and held by an account."""
+    """Which awards: those with `q` in their title, of a team, held by an account."""
 
     q = Text(
         load_default="",
         validate=[length(255, 0), searchable],
-        metadata=says("Only those with this in their title, without regard to case."),
+        metadata=says("Only those with this in their title, regardless of case."),
     )
     team = Reference(Team, metadata=says("Only those of the team with this id."))
     account = Reference(Account, metadata=says("Only those that this account has."))
@@ -448,18 +448,18 @@ class EventQuery(ma.Schema):
         MAX_ID,
         digits=True,
         load_default=0,
-        metadata=says("Only events with an id greater than this: the `last` of the answer before."),
+        metadata=says("Only events with an id greater than this: the previous `last`."),
     )
     type = LoggedType(metadata=says("Only events of this type."))
     account = Id(discord=True, metadata=says("Only events about this account."))
-    team = Id(metadata=says("Only events about this team, or about who or what joined or left it."))
+    team = Id(metadata=says("Only events about this team, or whatever joined or left it."))
     award = Id(metadata=says("Only events about this award."))
     per_page = Number(
         1,
         MAX_PER_PAGE,
         digits=True,
         load_default=100,
-        metadata=says("How many events are listed at most."),
+        metadata=says("The maximum number of events listed."),
     )
 
 

@@ -37,24 +37,24 @@ DESCRIPTION = f"""Accounts, teams and awards of a Discord community.
 
 Guides: [the API](/docs/api), [callbacks](/docs/callbacks).
 
-What only reads these needs no credentials. All else is done by an app (username `A1`, made by the
-server's host) or by a member's session (`S1`), with their password, by HTTP Basic authentication.
+Reading these needs no credentials. Everything else is done by an app (username `A1`, created by the
+server's host) or by a member's session (`S1`), with its password, by HTTP Basic authentication.
 `permissions` is the sum of what they may do: {permissions.LIST}.
 
-The ids of accounts are strings: JavaScript rounds such numbers, and a rounded one is the id of
-somebody else. What does not exist is an issue in a 422, never a 404. Besides what is listed with an
-endpoint, it may answer:
+Account ids are strings: JavaScript rounds such numbers, and a rounded one is somebody else's id.
+An unknown id is an issue in a 422, never a 404. Besides the responses listed with an endpoint, it
+may return:
 
 """ + "\n".join(f"- **{status}**: {detail}" for status, detail in SHARED.items())
 
 LICENSE = {"name": "MIT", "identifier": "MIT"}
 
-DELIVERIES = "What callbacks are sent, with their secret: `Authorization: Bearer SECRET`"
+DELIVERIES = "The events sent to callbacks, with their secret: `Authorization: Bearer SECRET`"
 
 DELIVERED = {
-    "webhook-id": "The same whenever this delivery is tried again.",
+    "webhook-id": "The same each time this delivery is tried.",
     "webhook-timestamp": "When it was sent, in seconds since the UNIX epoch.",
-    "webhook-signature": "Its signatures, as Standard Webhooks says.",
+    "webhook-signature": "Its signatures, as specified by Standard Webhooks.",
     "Laurels-Event": "The type of event that the callback is registered for.",
 }
 """The headers of a delivery."""
@@ -219,8 +219,8 @@ def _delivery(name: str, body: type[ma.Schema]) -> dict[str, Any]:
         "parameters": [{"$ref": f"#/components/parameters/{header}"} for header in DELIVERED],
         "requestBody": _request_body(body),
         "responses": {
-            "2XX": {"description": "It was taken."},
-            "default": {"description": "It was refused, and is tried again later, but for a ping."},
+            "2XX": {"description": "It was accepted."},
+            "default": {"description": "It was refused; unless a ping, it is tried again later."},
         },
     }
 

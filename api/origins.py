@@ -7,7 +7,7 @@ from api.middleware import REQUEST_ID
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 FOREIGN = (
-    "A web site may do this only by a script, and only if the server's host has named the site in "
+    "A website may do this only with a script, and only if the server's host has named the site in "
     "ALLOWED_ORIGINS."
 )
 

@@ -192,7 +192,7 @@ def deliver_after_write(**options: Any) -> None:
     try:
         _deliver(Run(last_start=last_start, end=end, **options))
     except Exception:
-        current_app.logger.exception("Delivery stopped; what is left goes out later.")
+        current_app.logger.exception("Delivery stopped; the rest is sent later.")
 
 
 def deliver_one(callback_id: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ accounts = Commands("accounts", help="Manage accounts from outside the API.")
 @accounts.text_command("superuser")
 @click.argument("account_id", metavar="ID", type=click.IntRange(1, MAX_ID))
 def superuser(account_id: int) -> str:
-    """Give the account ID, a Discord id, all permissions that an account can have."""
+    """Give the account ID, a Discord id, every permission that an account can have."""
     account = db.session.get(Account, account_id)
     if account is None:
         raise click.ClickException(f"There is no account with the id {account_id}.")

@@ -11,7 +11,7 @@ from fields import Name
 from models import MAX_ID, App, LogType, utc
 from permissions import APP_PERMISSIONS, Permission, labels_of
 
-apps = Commands("apps", help="Manage the apps (bots, web sites) that may use the API.")
+apps = Commands("apps", help="Manage the apps (bots, websites) that may use the API.")
 
 PERMISSION = click.Choice([permission.label for permission in APP_PERMISSIONS])
 
@@ -66,7 +66,7 @@ def _describe(app: App, token: str | None = None) -> str:
 @click.option("--grant", multiple=True, type=PERMISSION, help="A permission; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="All permissions that an app can have.")
 def create(name: str, grant: tuple[str, ...], everything: bool) -> str:
-    """Create an app called NAME and show its username and password, this once."""
+    """Create an app called NAME and show its username and password, only once."""
     _refuse_taken(name)
     app = App(name=name, permissions=int(APP_PERMISSIONS if everything else _permissions(grant)))
     token = app.renew_token()
@@ -120,7 +120,7 @@ def edit(app: str, name: str | None, grant: tuple[str, ...], revoke: tuple[str, 
 @apps.text_command("reset-token")
 @click.argument("app")
 def reset_token(app: str) -> str:
-    """Give APP, an id or a name, a new password; the old one is dead at once."""
+    """Give APP, an id or a name, a new password; the old one stops working at once."""
     found = _find(app)
     record(LogType.TOKEN_RESET, [found.id])
     return _describe(found, found.renew_token())
@@ -129,7 +129,7 @@ def reset_token(app: str) -> str:
 @apps.text_command("delete")
 @click.argument("app")
 def delete(app: str) -> str:
-    """Delete APP, an id or a name, and so its password."""
+    """Delete APP, an id or a name, with its password and callbacks."""
     found = _find(app)
     db.session.delete(found)
     record(LogType.APP_DELETE, [found.id])

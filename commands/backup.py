@@ -26,11 +26,11 @@ PAGES = 1000
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @with_appcontext
 def backup(file: Path | None) -> None:
-    """Copy the database to FILE, a new file, also while the server runs.
+    """Copy the database to FILE, a new file, even while the server runs.
 
-    Without FILE, the copy is in the current folder, and named after the date and the time.
-    The copy is checked before it gets its name, is complete in itself, and can be read by you only:
-    it holds the secrets of callbacks. Nothing is left behind if it fails.
+    Without FILE, the copy is put in the current folder, and named by date and time. The copy is
+    checked before it gets its name, is complete in itself, and only you can read it, since it
+    holds the secrets of callbacks. Nothing is left behind on failure.
     """
     source = database_file()
     if source is None:

@@ -1,4 +1,4 @@
-"""`flask callbacks`: what waits to be sent, and sending it."""
+"""`flask callbacks`: the queues of events, and sending them."""
 
 import sys
 
@@ -12,12 +12,12 @@ from commands.groups import Commands, table
 from database import db
 from models import App, Callback, Delivery, now, utc
 
-callbacks = Commands("callbacks", help="See what waits for the receivers of events, and send it.")
+callbacks = Commands("callbacks", help="List the events queued for receivers, and send them.")
 
 
 @callbacks.text_command("list")
 def list_callbacks() -> str:
-    """List all callbacks: what waits, since when, the last error, and the next try."""
+    """List all callbacks: events queued, since when, the last error and the next try."""
     waiting = func.count(Delivery.id)
     rows = db.session.execute(
         select(
@@ -52,10 +52,10 @@ def list_callbacks() -> str:
 
 
 @callbacks.command("deliver")
-@click.option("--all", "everything", is_flag=True, help="Also what pauses after a failure.")
+@click.option("--all", "everything", is_flag=True, help="Ignore pauses after failures.")
 @click.pass_context
 def deliver(context: click.Context, everything: bool) -> None:
-    """Send all that is due; exit status 1 if something is still waiting then."""
+    """Send everything that is due. The exit status is 1 if something is still waiting."""
     require_current_schema()
     on_terminal = sys.stderr.isatty()
     if on_terminal:

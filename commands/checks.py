@@ -168,7 +168,7 @@ def check_configuration(current: Settings) -> Iterator[Finding]:
     """Look for settings that are dangerous."""
     yield Finding(OK, "The configuration can be read.")
     for name, meant in misspelt():
-        yield Finding(WARNING, f"{name} in .env is no setting: is {meant} meant?")
+        yield Finding(WARNING, f"{name} in .env is not a setting: did you mean {meant}?")
     if current.discord_client_id is None:
         yield Finding(
             WARNING,
@@ -178,9 +178,9 @@ def check_configuration(current: Settings) -> Iterator[Finding]:
     if not current.trusted_proxies and not _is_loopback(current.host):
         yield Finding(
             WARNING,
-            f"HOST={current.host} lets others connect without TLS, and a few who are slow hold up "
-            "all. Put a reverse proxy in front and set TRUSTED_PROXIES=1; if the proxy is on this "
-            "machine, leave HOST out.",
+            f"HOST={current.host} lets others connect without TLS, and a few slow clients hold up "
+            "all others. Put a reverse proxy in front and set TRUSTED_PROXIES=1; if the proxy is "
+            "on this machine, leave HOST out.",
         )
 
 
@@ -291,7 +291,7 @@ def _failure(error: BaseException | None) -> Finding:
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return Finding(PROBLEM, f"The database is damaged: {what}. Restore a backup.")
     if name.startswith("SQLITE_BUSY"):
-        return Finding(PROBLEM, f"{what.capitalize()}. Find the program that keeps it so, or wait.")
+        return Finding(PROBLEM, f"{what.capitalize()}. Find the program that locks it, or wait.")
     return Finding(
         PROBLEM, f"The database cannot be used: {what}. Check DATABASE_URL, and who may use it."
     )
@@ -326,7 +326,7 @@ def _deliveries(connection: Connection) -> Finding:
     oldest = func.min(Delivery.created_at)
     waiting, since = connection.execute(select(func.count(Delivery.id), oldest)).one()
     if not waiting or since > now() - TOLERANCE:
-        return Finding(OK, f"Deliveries that wait for receivers of events: {waiting}.")
+        return Finding(OK, f"Deliveries queued for receivers of events: {waiting}.")
     error = connection.scalar(
         select(func.coalesce(Callback.last_error, Delivery.last_error))
         .join(Delivery, Delivery.callback_id == Callback.id)
@@ -336,9 +336,9 @@ def _deliveries(connection: Connection) -> Finding:
     )
     return Finding(
         WARNING,
-        f"Deliveries that wait for receivers of events: {waiting}, since "
+        f"Deliveries queued for receivers of events: {waiting}, since "
         f"{utc(since):%Y-%m-%d %H:%M} UTC; last error: {error or 'none'}. "
-        "`.venv/bin/flask callbacks list` says for whom; mend the receiver, then run "
+        "`.venv/bin/flask callbacks list` says for whom; fix the receiver, then run "
         "`.venv/bin/flask callbacks deliver --all`.",
     )
 

@@ -1,4 +1,4 @@
-"""`flask doctor`: looks for what is wrong, and says what to do about it."""
+"""`flask doctor`: looks for problems, and says how to fix them."""
 
 import platform
 
@@ -26,7 +26,7 @@ COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 @with_appcontext
 @click.pass_context
 def doctor(context: click.Context) -> None:
-    """Look for what is wrong, and say what to do; exit status 1 if there is a problem.
+    """Look for problems, and say how to fix them. The exit status is 1 if there are any.
 
     Changes nothing, and can be run while the server runs.
     """

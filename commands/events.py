@@ -1,4 +1,4 @@
-"""`flask events`: the log of who did what to whom."""
+"""`flask events`: the log of events."""
 
 import json
 import select
@@ -15,7 +15,7 @@ from database import db, transaction
 from models import MAX_ID, Event, EventType, LogType, utc
 from permissions import Permission, labels_of
 
-events = Commands("events", help="Read the log of who did what to whom.")
+events = Commands("events", help="Read the log of events.")
 
 ID = click.IntRange(1, MAX_ID)
 HEADINGS = {
@@ -40,12 +40,12 @@ POLL = 1000
 
 
 @events.command("list")
-@click.option("--account", type=ID, metavar="ID", help="Only what happened to this account.")
-@click.option("--team", type=ID, metavar="ID", help="Only what happened to, or in, this team.")
-@click.option("--award", type=ID, metavar="ID", help="Only what happened to this award.")
-@click.option("--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only these.")
-@click.option("--limit", type=ID, default=1000, show_default=True, help="Only the newest.")
-@click.option("--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option("--account", type=ID, metavar="ID", help="Only events about this account.")
+@click.option("--team", type=ID, metavar="ID", help="Only events about, or in, this team.")
+@click.option("--award", type=ID, metavar="ID", help="Only events about this award.")
+@click.option("--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only this type.")
+@click.option("--limit", type=ID, default=1000, show_default=True, help="Only so many, the newest.")
+@click.option("--follow", is_flag=True, help="Keep printing new events until Ctrl-C.")
 def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
     account: int | None,
     team: int | None,
@@ -54,9 +54,9 @@ def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
     limit: int,
     follow: bool,
 ) -> None:
-    """List events, the newest last, with times in UTC.
+    """List events, newest last, with times in UTC.
 
-    An app's CHANGED callbacks are named by their types of events.
+    CHANGED names an app's callbacks by their types of events.
     """
     require_current_schema()
     wanted = db.select(Event)

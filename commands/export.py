@@ -65,9 +65,9 @@ IN_MEMORY = 2**20
 def export(what: str) -> None:
     """Write all accounts, teams or awards as CSV in UTF-8, as they are at one moment.
 
-    An award has a row for each account that has it. Text, such as ids, is in quotes; times are UTC;
-    text that a spreadsheet could take for a formula has an apostrophe before it. The database is
-    left before anything is written, so a reader that pauses holds up nobody.
+    An award has a row for each of its holders. Text, such as ids, is in quotes; times are in UTC;
+    text that a spreadsheet could read as a formula gets an apostrophe in front. The database is
+    released before anything is written, so a slow reader holds up nobody.
     """
     require_current_schema()
     try:

@@ -61,7 +61,7 @@ class AccountId(Id):
 
     default_error_messages = {
         "rounded": Message(
-            "A spreadsheet has rounded this id. Let the column be text before the ids go into it."
+            "A spreadsheet has rounded this id. Format the column as text before entering ids."
         )
     }
 
@@ -167,16 +167,15 @@ _UPDATE = (
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Do all of it, say what it did, and keep nothing.")
+@click.option("--dry-run", is_flag=True, help="Make all changes, report them, and undo them.")
 @with_appcontext
 def import_accounts(file: Path, dry_run: bool) -> None:
-    """Make, change and move accounts as FILE says, a CSV in UTF-8, all or nothing.
+    """Create, change and move the accounts in FILE, a CSV in UTF-8, all or nothing.
 
-    Its first line names the columns: `id` and `name`, and if wanted `discriminator`, `avatar_url`,
-    `team` (a name; a team that is not there is made) or `team_id`, and `permissions` (names, with
-    commas between them). An account that is there already becomes as its row says, where an empty
-    cell stands for none; a column that is not there changes nothing. What `flask export accounts`
-    wrote can be imported as it is.
+    Its first line names the columns: `id` and `name`, and optionally `discriminator`, `avatar_url`,
+    `team` (a name; a new one creates a team) or `team_id`, and `permissions` (names separated by
+    commas). An existing account is changed to match its row, where an empty cell means none; a
+    missing column changes nothing. Output of `flask export accounts` can be imported unchanged.
     """
     require_current_schema()
     try:
@@ -276,7 +275,7 @@ def _store(checked: IO[str], rows: int, columns: set[str], *, keep: bool) -> str
         done.append("This was a dry run: nothing was kept.")
     elif waiting:
         done.append(
-            f"Deliveries that wait: {waiting}. `.venv/bin/flask callbacks deliver` sends them now."
+            f"Deliveries queued: {waiting}. `.venv/bin/flask callbacks deliver` sends them now."
         )
     return "\n".join(done)
 

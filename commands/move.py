@@ -30,8 +30,8 @@ COUNTS = {column.expression for column, _ in STORED_COUNTS.values()}
 def move(url: str) -> None:
     """Copy the whole database to URL, a database of the other kind: SQLite or PostgreSQL.
 
-    It must be empty; its tables are made. All rows are copied and compared, or none are. Stop the
-    server first, since what it changes meanwhile would be missing. The database that there is now
+    It must be empty; its tables are created. All rows are copied and compared, all or nothing.
+    Stop the server first, since changes made meanwhile would be missing. The current database
     stays as it is, and is used until DATABASE_URL is changed.
     """
     require_current_schema()
@@ -65,7 +65,7 @@ def _other(url: str) -> Engine:
             "`.venv/bin/flask backup`, or `pg_dump`."
         )
     if other.dialect.name == "sqlite" and not Path(other.url.database or "").is_absolute():
-        raise WrongDatabaseError("name the file by its whole path, as in sqlite:////srv/laurels.db")
+        raise WrongDatabaseError("give the full path of the file, as in sqlite:////srv/laurels.db")
     return other
 
 

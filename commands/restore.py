@@ -1,4 +1,4 @@
-"""`flask restore`: puts a backup in the place of the database, and keeps both."""
+"""`flask restore`: replaces the database with a backup, and keeps both."""
 
 import os
 import shutil
@@ -33,10 +33,10 @@ LOGS = ("-wal", "-journal")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @with_appcontext
 def restore(file: Path) -> None:
-    """Put FILE, a backup, in the place of the database, while no server runs.
+    """Replace the database with FILE, a backup, while no server runs.
 
-    A copy of FILE is checked and brought up to date before anything is changed. The database that
-    is replaced is kept beside the new one, under a name with date and time.
+    A copy of FILE is checked and upgraded before anything is changed. The old database is kept
+    beside the new one, under a name with date and time.
     """
     target = database.database_file()
     if target is None:
@@ -49,7 +49,7 @@ def restore(file: Path) -> None:
             copy = _copy(file, Path(folder))
             if (schema := _checked_schema(copy)) != current_schema():
                 upgrade_database(f"sqlite:///{copy}")
-                click.echo(f"Brought a copy of it from schema {schema} to {current_schema()}.")
+                click.echo(f"Upgraded a copy of it from schema {schema} to {current_schema()}.")
             sync(copy)
             _empty_log(target)
             _put_away(target)

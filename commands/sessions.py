@@ -43,7 +43,7 @@ def list_sessions(account: int | None) -> str:
 @sessions.text_command("revoke")
 @click.argument("account_id", metavar="ACCOUNT", type=ID)
 def revoke(account_id: int) -> str:
-    """Delete all sessions of ACCOUNT, a Discord id: whoever uses one has to sign in again."""
+    """Delete all sessions of ACCOUNT, a Discord id. The member has to sign in again."""
     account = db.session.get(Account, account_id)
     if account is None:
         raise click.ClickException(f"There is no account with the id {account_id}.")

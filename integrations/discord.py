@@ -90,7 +90,7 @@ def identify(token: str) -> DiscordUser:
     _count_request()
     _heed_refusals()
     if not WAITING.acquire(blocking=False):
-        raise ServiceUnavailable("Many sign in just now. Try again.", retry_after=2)
+        raise ServiceUnavailable("Many people are signing in. Try again.", retry_after=2)
     try:
         answer = _ask(token)
     finally:

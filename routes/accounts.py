@@ -63,7 +63,7 @@ def view_signups() -> dict[str, bool]:
     errors={409: "There is an account with the id 80351110224678912 already."},
 )
 def create_account(body: dict[str, Any]) -> JSON | None:
-    """Create an account, perhaps in a team (0 is none) and with permissions.
+    """Create an account, optionally in a team (0 means none) and with permissions.
 
     Each permission must be one that the caller may grant in that team. Refused while signups are
     closed.
@@ -105,18 +105,19 @@ def view_account(account: int) -> JSON | None:
 def edit_account(
     account: int, body: dict[str, Any], discord_user: DiscordUser | None
 ) -> JSON | None:
-    """Change an account, wholly or not at all.
+    """Change an account, all or nothing.
 
     `name`, `discriminator` and `avatar_url` need the permission `manage_account_details`. `team`
-    (0 is none) needs `manage_account_teams`, or being this account, or, to remove it from its team,
-    `manage_own_team` in there. Each permission granted or revoked needs `manage_permissions` and
+    (0 means none) needs `manage_account_teams`, or to be this account, or, to remove it from its
+    team, `manage_own_team` there. Each permission granted or revoked needs `manage_permissions` and
     that permission; for `manage_own_team` it is also enough to have it in the same team, or to have
     `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
     revocation by the one before. An account that moves to another team loses `manage_own_team`,
-    unless the request grants it there or its caller could; one that leaves its team always does.
+    unless the request grants it there or its caller could; one that is left without a team always
+    does.
 
     `discord_token`, a token of this account's Discord user, needs nothing, not even credentials:
-    name, discriminator and avatar are then taken from Discord, whatever else the request says.
+    name, discriminator and avatar are then taken from Discord, ignoring any in the request.
     """
     before = _ROW.first(id=account)
     moves = "team" in body

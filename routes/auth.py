@@ -47,7 +47,7 @@ _RESET = Statement(
     update(App).where(App.id == bindparam("id")).values(token_digest=bindparam("digest"))
 )
 
-blp = Blueprint("auth", __name__, "Authentication: sessions, tokens, and who the caller is")
+blp = Blueprint("auth", __name__, "Authentication: sessions, tokens, and the caller")
 
 
 @blp.post(
@@ -58,7 +58,7 @@ blp = Blueprint("auth", __name__, "Authentication: sessions, tokens, and who the
     errors={401: BAD_TOKEN, 403: SIGNUPS_CLOSED, 429: TOO_OFTEN, 502: UNREACHABLE},
 )
 def log_in(discord_user: DiscordUser, **_: Any) -> JSON | None:
-    """Sign a member in with the token that Discord gave for them.
+    """Sign a member in with their token from Discord.
 
     Creates their account if it is new and signups are open. The token is neither stored nor logged.
     """
@@ -76,9 +76,9 @@ def log_in(discord_user: DiscordUser, **_: Any) -> JSON | None:
     needs=Action.CREATE_SESSION,
 )
 def create_session(body: dict[str, Any]) -> JSON | None:
-    """Sign an account in.
+    """Create a session for an account.
 
-    The password is shown this once; the session expires 30 days later, or when the host says.
+    The password is shown only once; the session expires after 30 days, or as the host set.
     """
     return _start_session(body["account"])
 
@@ -91,7 +91,8 @@ def create_session(body: dict[str, Any]) -> JSON | None:
 def reset_token() -> JSON | dict[str, Any]:
     """Replace the token that this request uses.
 
-    The old one is dead at once, the new one is shown this once, and a session's time starts anew.
+    The old one stops working at once, the new one is shown only once, and a session's time starts
+    again.
     """
     caller, token = principal(), new_token()
     record(LogType.TOKEN_RESET, [caller.app_id], account_id=caller.account_id)
@@ -104,7 +105,7 @@ def reset_token() -> JSON | dict[str, Any]:
 
 @blp.get("/auth/me", returns={200: (AppSchema, AccountSchema)}, needs=Action.USE_CREDENTIALS)
 def view_self() -> JSON | dict[str, Any] | None:
-    """View the app, or the account, that this request's credentials belong to."""
+    """View the app or account that this request's credentials belong to."""
     caller = principal()
     return _app(caller) if caller.account_id is None else queries.account(caller.account_id)
 

@@ -1,4 +1,4 @@
-"""Awards, and who holds them."""
+"""Awards and their holders."""
 
 import json
 from http import HTTPStatus
@@ -54,15 +54,15 @@ _TAKE_FROM_ALL = Statement(
     delete(Awardee).where(Awardee.award_id == bindparam("id")).returning(Awardee.account_id)
 )
 
-blp = Blueprint("awards", __name__, "Awards, and who has them")
+blp = Blueprint("awards", __name__, "Awards and their holders")
 
 
 @blp.post("/awards/new", body=NewAward, returns={201: AwardSchema}, needs=Action.MANAGE_AWARDS)
 def create_award(body: dict[str, Any]) -> JSON | None:
     """Create an award for a team and give it to accounts.
 
-    It is worth one point to the team, or as many as `points` says. The accounts need not be in the
-    team; one that is named twice is given the award once.
+    It is worth one point to the team, unless `points` says otherwise. The accounts need not be in
+    the team; one that is named twice gets the award once.
     """
     accounts, body["team_id"] = body.pop("accounts"), body.pop("team")
     award: int = _INSERT.value(**body, search_title=fold(body["title"]), created_at=now())
@@ -73,13 +73,13 @@ def create_award(body: dict[str, Any]) -> JSON | None:
 
 @blp.get("/awards/search", query=AwardQuery, returns={200: AwardPageSchema})
 def search_awards(query: dict[str, Any]) -> JSON | None:
-    """List awards by title, a page at a time: with their team, points, and number of holders."""
+    """List awards by title, a page at a time, with their team, points and number of holders."""
     return queries.award_page(**query)
 
 
 @blp.get("/award/<award>", returns={200: AwardDetailsSchema})
 def view_award(award: int) -> JSON | None:
-    """View an award, the accounts that have it, and its team."""
+    """View an award, its holders and its team."""
     return queries.award_details(award)
 
 
@@ -107,7 +107,7 @@ def edit_award(award: int, body: dict[str, Any]) -> JSON | None:
 
 @blp.delete("/award/<award>", returns={204: None}, needs=Action.MANAGE_AWARDS)
 def delete_award(award: int) -> None:
-    """Delete an award, and take it from everybody who has it."""
+    """Delete an award, taking it from all its holders."""
     holders = sorted(holder.account_id for holder in _TAKE_FROM_ALL.all(id=award))
     record(EventType.AWARD_TAKE, holders, award_id=award)
     record(EventType.AWARD_DELETE, [award])

@@ -1,4 +1,4 @@
-"""Callbacks: where an app wants to be told of events."""
+"""Callbacks: where an app wants its events sent."""
 
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ _INSERT = Statement(
 _UPDATE = Statement(update(Callback).where(*_own).values(**_VALUES))
 _DELETE = Statement(delete(Callback).where(*_own))
 
-blp = Blueprint("callbacks", __name__, "Where an app wants to be told of events")
+blp = Blueprint("callbacks", __name__, "Where an app wants its events sent")
 
 
 @blp.put(
@@ -52,10 +52,10 @@ blp = Blueprint("callbacks", __name__, "Where an app wants to be told of events"
     needs=Action.MANAGE_CALLBACKS,
 )
 def put_callback(event: EventType, body: dict[str, Any]) -> JSON:
-    """Register where to send the events of a type, in place of what was registered before.
+    """Register where to send the events of a type, replacing any earlier registration.
 
-    A callback that is registered again keeps its id and what waits for it, which goes to the new
-    URL with the next event.
+    A callback that is registered again keeps its id and its queue, which is sent to the new URL
+    with the next event.
     """
     own = _key(event)
     registered: int | None = _OWN.value(**own)
@@ -73,13 +73,13 @@ def put_callback(event: EventType, body: dict[str, Any]) -> JSON:
     errors=NONE,
 )
 def view_callback(event: EventType) -> JSON:
-    """View the callback that is registered for a type of event."""
+    """View the callback registered for a type of event."""
     return _view(event)
 
 
 @blp.delete("/callback/<event>", returns={204: None}, needs=Action.MANAGE_CALLBACKS, errors=NONE)
 def delete_callback(event: EventType) -> None:
-    """Delete the callback for a type of event, and what waits for it."""
+    """Delete the callback for a type of event, with its queue."""
     _registered(event)
     _DELETE.run(**_key(event))
     record(LogType.CALLBACK_DELETE, [principal().app_id], changed=[event])
@@ -99,11 +99,11 @@ def list_callbacks() -> JSON | None:
     errors=NONE,
 )
 def ping_callback(event: EventType) -> Any:
-    """Send a ping to the callback at once, and tell what came of it.
+    """Send a ping to the callback at once, and report the result.
 
     The body is `{"ping": "team_create"}`, and the `webhook-id` begins with `ping_`; all else is as
-    in a delivery. A ping is not tried again, and changes nothing about what waits. The `status` is
-    null if there was no answer. The `error` is null if all is well.
+    in a delivery. A ping is not tried again, and does not affect the queue. The `status` is null
+    if there was no response, the `error` is null if all is well.
     """
     return _registered(event)
 
@@ -115,12 +115,12 @@ def ping_callback(event: EventType) -> Any:
     errors=NONE,
 )
 def list_deliveries(event: EventType) -> JSON:
-    """List what waits for the callback's receiver, and why.
+    """List the deliveries queued for the callback's receiver, and why they are.
 
-    The first 100 deliveries are listed, in the order in which they will go out. `retry_at` is when
-    a refused one is due again; where it is null, the delivery is due, or waits for one before it
-    about the same account or team. None goes out before `resting_until`, the end of the rest of a
-    receiver that could not be reached; `last_error` tells why it rests.
+    The first 100 are listed, in the order in which they will be sent. `retry_at` is when a refused
+    one is due again; if it is null, the delivery is due, or waits behind another about the same
+    account or team. None is sent before `resting_until`, the end of the rest of a receiver that
+    could not be reached; `last_error` says why it rests.
     """
     return _found(event, view_waiting(principal().app_id, event.value))
 
@@ -133,10 +133,10 @@ def list_deliveries(event: EventType) -> JSON:
     errors=NONE,
 )
 def deliver_callback(event: EventType) -> int:
-    """Send all that waits for the callback now, its pauses and its receiver's rest being over.
+    """Send everything queued for the callback now, regardless of pauses and rests.
 
-    This takes at most twice the time that a receiver has to answer; what is left goes out later.
-    What another request is sending just now is not sent twice.
+    This takes at most twice the time that a receiver has to respond; the rest are sent later.
+    Deliveries that another request is sending are not sent twice.
     """
     callback_id: int = _registered(event).id
     make_due(callback_id)

@@ -1,4 +1,4 @@
-"""The log of who did what to whom."""
+"""The log of events."""
 
 from typing import Any
 
@@ -8,16 +8,15 @@ from permissions import Action
 from queries import JSON
 from schemas import EventQuery, EventsSchema
 
-blp = Blueprint("events", __name__, "The log: who did what to whom")
+blp = Blueprint("events", __name__, "The log of events")
 
 
 @blp.get("/events", query=EventQuery, returns={200: EventsSchema}, needs=Action.READ_LOG)
 def list_events(query: dict[str, Any]) -> JSON | None:
-    """List what happened after the event with the id `after`, the oldest first.
+    """List the events after the one with the id `after`, oldest first.
 
-    `last` is the id to ask on from: a bot that was away reads so what it has missed. Events are
-    kept for 90 days, or as long as the host says. `changed` names attributes, or, for an app's
-    callbacks, types of events. `team` and `left_team` are where an account or award went, and where
-    it was before.
+    Pass `last` as the next `after`: a bot that was away catches up this way. Events are kept for
+    90 days, or as the host set. `changed` names attributes or, for an app's callbacks, types of
+    events. `team` and `left_team` are the teams that an account or award joined and left.
     """
     return queries.events(**query)

@@ -9,11 +9,11 @@ from schemas import HealthSchema
 
 _READ = Statement(select(App.id).limit(1))
 
-blp = Blueprint("health", __name__, "Whether the server works")
+blp = Blueprint("health", __name__, "The server's health")
 
 
 @blp.get("/health", returns={200: HealthSchema})
 def view_health() -> dict[str, str]:
-    """Check that the database answers."""
+    """Check that the database responds."""
     _READ.value()
     return {"status": "ok"}

@@ -81,7 +81,7 @@ def edit_team(team: int, body: dict[str, Any]) -> JSON | None:
 def delete_team(team: int) -> None:
     """Delete a team.
 
-    Its members are left without a team, and so without `manage_own_team`; its awards stay.
+    Its members are left without a team, and so lose `manage_own_team`; its awards stay.
     """
     record(EventType.TEAM_DELETE, [team])
     owners = sorted(owner.id for owner in _OWNERS.all(id=team))

@@ -43,7 +43,7 @@ WRITES = [
 REFUSED = (
     403,
     {
-        "detail": "A web site may do this only by a script, and only if the server's host has "
+        "detail": "A website may do this only with a script, and only if the server's host has "
         "named the site in ALLOWED_ORIGINS."
     },
 )

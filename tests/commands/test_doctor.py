@@ -28,7 +28,7 @@ HEALTHY = [
     "The database is up to date.",
     "Apps that may use the API: 1.",
     "The stored numbers of members, awards, points and holders are right.",
-    "Deliveries that wait for receivers of events: 0.",
+    "Deliveries queued for receivers of events: 0.",
     f"The clock says {utc(now()):%Y}",
 ]
 
@@ -120,8 +120,8 @@ def test_names_of_settings_that_are_misspelt(
     )
     monkeypatch.setattr("config.ROOT", tmp_path)
     expected = [
-        "SIGNUP_OPEN in .env is no setting: is SIGNUPS_OPEN meant?",
-        "database_url in .env is no setting: is DATABASE_URL meant?",
+        "SIGNUP_OPEN in .env is not a setting: did you mean SIGNUPS_OPEN?",
+        "database_url in .env is not a setting: did you mean DATABASE_URL?",
     ]
     assert examine(make_app) == expected
     assert [text for text in caplog.messages if ".env" in text] == expected
@@ -173,7 +173,7 @@ def test_deliveries_that_wait(make_app: Make, community: Community) -> None:
         db.session.add(Delivery(**new, subject=2, created_at=since, last_error="answered with 500"))
     (found,) = examine(make_app)
     assert found.startswith(
-        f"Deliveries that wait for receivers of events: 2, since {utc(since):%Y-%m-%d %H:%M} UTC; "
+        f"Deliveries queued for receivers of events: 2, since {utc(since):%Y-%m-%d %H:%M} UTC; "
         "last error: answered with 500. `.venv/bin/flask callbacks list` says"
     )
     assert "sesame" not in found
@@ -247,7 +247,7 @@ def test_a_busy_database(database: Path) -> None:
         result = command(Path(f"{database}?timeout=0.05"), "doctor")
     assert (result.exit_code, result.stderr) == (1, "")
     (found,) = (text for level, text in findings(result.stdout) if level == "problem")
-    assert found == "Database is locked. Find the program that keeps it so, or wait."
+    assert found == "Database is locked. Find the program that locks it, or wait."
 
 
 @pytest.mark.sqlite

@@ -182,7 +182,7 @@ def test_the_log_and_the_deliveries(
         "id,name,team,permissions\n"
         "10,Anna,Blue,manage_awards\n11,Bob,Red,\n12,Cid,New,manage_teams\n"
     )
-    waiting = "Deliveries that wait: 5. `.venv/bin/flask callbacks deliver` sends them now.\n"
+    waiting = "Deliveries queued: 5. `.venv/bin/flask callbacks deliver` sends them now.\n"
     assert importer.done(content) == said(1, 1, 1, 1, "New") + waiting
     events = importer.bot("GET", f"/events?after={first}").get_json()["events"]
     columns = ("type", "account", "team", "left_team", "changed", "granted", "revoked")

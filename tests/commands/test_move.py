@@ -107,7 +107,7 @@ def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
         assert connection.exec_driver_sql("SELECT to_regclass('teams')").scalar() is None
     assert refused(file, url_of(tmp_path / "x.db")).startswith("the database is in sqlite already.")
     flask(other, "db", "upgrade")
-    assert "whole path" in refused(other, "sqlite:///x.db")
+    assert "full path" in refused(other, "sqlite:///x.db")
     assert refused(other, url_of(file)).startswith("the other database is not empty: it has ")
     assert move(file, other)[0] == 0
     assert refused(file, other).startswith("the other database is not empty: it has ")

@@ -314,7 +314,7 @@ def test_an_older_backup_is_brought_up_to_date(database: Path, blank_database: P
         connection.exec_driver_sql("INSERT INTO apps VALUES (7, 'bot', 0, '2026-01-01', '00')")
     before = blank_database.read_bytes()
     printed = restore(database, blank_database)
-    assert f"Brought a copy of it from schema 0001 to {current_schema()}.\n" in printed
+    assert f"Upgraded a copy of it from schema 0001 to {current_schema()}.\n" in printed
     assert blank_database.read_bytes() == before
     assert "bot" in start("flask", "apps", "list", database=database).stdout
 

@@ -159,7 +159,7 @@ def test_a_taken_port(server: Server) -> None:
     stopped = start(*GUNICORN, database=server.database, PORT=str(server.port))
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines()[-1] == (
-        f"Port {server.port} is taken, perhaps by a Laurels that runs already. "
+        f"Port {server.port} is taken, perhaps by a Laurels that is already running. "
         f"`make run PORT={server.port + 1}` serves on another."
     )
     assert "Traceback" not in stopped.stderr
