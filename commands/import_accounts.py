@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, insert, select, update
 from callbacks.delivery import count_waiting
 from callbacks.events import Change, account_change, record
 from commands.checks import exit_on_errors, require_current_schema
-from commands.spreadsheets import BadTableError, Row, Table
+from commands.spreadsheets import BadTableError, Row, Table, printable
 from database import Statement, connection, transaction
 from fields import Discriminator, Id, Message, Name, Text, Url
 from models import Account, EventType, Team, fold, now
@@ -191,7 +191,8 @@ def import_accounts(file: Path, dry_run: bool) -> None:
     except ValidationError:  # of teams, which were good when they were checked
         raise click.ClickException("The teams were changed meanwhile. Import it again.") from None
     except BadTableError as error:
-        raise click.ClickException(f"Nothing was imported from {file}. {error}") from None
+        reason = printable(str(error))
+        raise click.ClickException(f"Nothing was imported from {file}. {reason}") from None
     except OSError as error:
         raise click.ClickException(f"{file} or {gettempdir()}: {error.strerror}.") from None
     click.echo(done)
@@ -213,7 +214,7 @@ def _check(table: Table, checked: IO[str]) -> int:
                 messages.append(("id", f"Line {lines[key]} has the same."))
             lines.setdefault(key, row.line)
         for column, message in messages:
-            click.echo(f"Line {row.line}, {column}: {message}", err=True)
+            click.echo(f"Line {row.line}, {column}: {printable(message)}", err=True)
         bad += len(messages)
         rows.append(values)
         if len(rows) == ROWS_AT_ONCE:

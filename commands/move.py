@@ -77,7 +77,7 @@ def _copy(old: Connection, new: Connection) -> Iterator[str]:
             raise WrongDatabaseError(f"the other database is not empty: it has {table.name}.")
     for table in tables:
         counts = {column.name: 0 for column in table.columns if column in COUNTS}
-        for rows in old.execute(select(table)).mappings().partitions(ROWS_AT_ONCE):
+        for rows in _rows(old, table).mappings().partitions(ROWS_AT_ONCE):
             new.execute(table.insert(), [dict(row) | counts for row in rows])
     for name, last in _numbering(old):
         _continue_after(new, name, last)

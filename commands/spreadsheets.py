@@ -38,6 +38,8 @@ class Table:
         self._separator = ";" if heading.count(";") > heading.count(",") else ","
         (names,) = csv.reader([heading], delimiter=self._separator)
         self.columns = [name.strip().lower() for name in names]
+        while self.columns and not self.columns[-1]:
+            self.columns.pop()  # some spreadsheets write a separator after the last one
         _check_columns(self.columns, required, known)
 
     def __iter__(self) -> Iterator[Row]:
@@ -80,6 +82,14 @@ def _check_columns(columns: list[str], required: Collection[str], known: Collect
             raise BadTableError(f"The column `{name}` is unknown. Known are: {', '.join(known)}.")
         if columns.count(name) > 1:
             raise BadTableError(f"Two columns are called `{name}`.")
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in place of what a terminal would act on."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def harmless(text: str) -> str:

@@ -114,8 +114,17 @@ def test_making_changing_moving(importer: Importer, community: Community) -> Non
         ALL.replace("id,name", " ID , Name "),
         ALL.replace("\n", "\n\n,,,,,\n"),
         ALL.removesuffix("\n"),
+        ALL.replace("\n", ";;\n").replace(",", ";").replace("teams;", "teams,"),
     ],
-    ids=["byte order mark", "CRLF", "semicolons", "headings", "empty rows", "no last end of line"],
+    ids=[
+        "byte order mark",
+        "CRLF",
+        "semicolons",
+        "headings",
+        "empty rows",
+        "no last end of line",
+        "too many semicolons",
+    ],
 )
 def test_what_spreadsheets_write(importer: Importer, content: str | bytes) -> None:
     assert importer.done(content) == said(made=3, teams="Red, Blue")
@@ -254,6 +263,10 @@ def test_every_bad_cell_is_named(importer: Importer, community: Community) -> No
             "id,name,mail\n10,Ann,x\n",
             f"The column `mail` is unknown. Known are: {', '.join(COLUMNS)}.",
         ),
+        (
+            "id,name,\x1b[31m\n",
+            f"The column `\\x1b[31m` is unknown. Known are: {', '.join(COLUMNS)}.",
+        ),
         ("id,name,ID\n10,Ann,10\n", "Two columns are called `id`."),
         ("id,name\n10,Ré\n".encode("latin-1"), "It is not UTF-8: save it as CSV in UTF-8."),
         ("id,name\n".encode("utf-16"), "It is not UTF-8: save it as CSV in UTF-8."),
@@ -266,6 +279,12 @@ def test_every_bad_cell_is_named(importer: Importer, community: Community) -> No
 )
 def test_no_such_table(importer: Importer, content: str | bytes, expected: str) -> None:
     assert importer.refused(content) == [f"Error: Nothing was imported. {expected}"]
+
+
+def test_nothing_of_a_file_reaches_the_terminal_raw(importer: Importer) -> None:
+    """Neither colours nor what turns the direction of writing."""
+    first = importer.refused("id,name,permissions\n7,a,\x1b[31m\u202eq\n")[0]
+    assert first == "Line 2, permissions: There is no permission `\\x1b[31m\\u202eq`."
 
 
 def test_no_file(importer: Importer) -> None:
