@@ -1,11 +1,13 @@
 """`flask import`: accounts from a spreadsheet."""
 
 import json
+import os
 import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, TypeAlias
@@ -185,9 +187,9 @@ def import_accounts(file: Path, dry_run: bool) -> None:
             exit_on_errors(),
         ):
             table = Table(stream, required=("id", "name"), known=COLUMNS)
-            rows = _check(table, checked)
+            _check(table, stream, checked)
             checked.seek(0)
-            done = _store(checked, rows, set(table.columns), keep=not dry_run)
+            done = _store(checked, set(table.columns), keep=not dry_run)
     except ValidationError:  # of teams, which were good when they were checked
         raise click.ClickException("The teams were changed meanwhile. Import it again.") from None
     except BadTableError as error:
@@ -198,36 +200,51 @@ def import_accounts(file: Path, dry_run: bool) -> None:
     click.echo(done)
 
 
-def _check(table: Table, checked: IO[str]) -> int:
-    """Check all rows and write them down, ROWS_AT_ONCE on a line; return how many there are.
+def _check(table: Table, stream: IO[str], checked: IO[str]) -> None:
+    """Check all rows and write them down, ROWS_AT_ONCE on a line.
 
-    Raises `BadTableError` after it has named all bad cells.
+    Raises `BadTableError` after it has named all bad cells. The progress is shown here, since
+    nothing is locked yet: a terminal may be paused.
     """
-    teams, schema = Teams(), AccountRow()
-    lines: dict[int, int] = {}
-    rows: list[Values] = []
+    size = os.fstat(stream.fileno()).st_size
+    bar = click.progressbar(
+        length=size, label="Checking", hidden=not sys.stderr.isatty(), file=sys.stderr
+    )
     bad = 0
-    for row in table:
-        values, messages = _check_row(row, schema, teams)
-        if key := values.get("id"):
-            if key in lines:
-                messages.append(("id", f"Line {lines[key]} has the same."))
-            lines.setdefault(key, row.line)
-        for column, message in messages:
-            click.echo(f"Line {row.line}, {column}: {printable(message)}", err=True)
-        bad += len(messages)
-        rows.append(values)
-        if len(rows) == ROWS_AT_ONCE:
-            _write(rows, checked)
-    _write(rows, checked)
+    with SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8") as complaints:
+        try:
+            with bar:
+                for rows, messages in _batches(table):
+                    complaints.writelines(messages)
+                    bad += len(messages)
+                    checked.write(json.dumps(rows) + "\n")
+                    bar.update(os.lseek(stream.fileno(), 0, os.SEEK_CUR) - bar.pos)
+        finally:
+            complaints.seek(0)
+            for line in complaints:
+                click.echo(line, nl=False, err=True)
     if bad:
         raise BadTableError(f"Bad cells: {bad}.")
-    return len(lines)
 
 
-def _write(rows: list[Values], checked: IO[str]) -> None:
-    checked.write(json.dumps(rows) + "\n")
-    rows.clear()
+def _batches(table: Table) -> Iterator[tuple[list[Values], list[str]]]:
+    """Return what rows say, ROWS_AT_ONCE at a time, and the lines that name their bad cells."""
+    teams, schema = Teams(), AccountRow()
+    lines: dict[int, int] = {}
+    rows = iter(table)
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        said, complaints = [], []
+        for row in batch:
+            values, messages = _check_row(row, schema, teams)
+            if key := values.get("id"):
+                if key in lines:
+                    messages.append(("id", f"Line {lines[key]} has the same."))
+                lines.setdefault(key, row.line)
+            said.append(values)
+            complaints += [
+                f"Line {row.line}, {column}: {printable(message)}\n" for column, message in messages
+            ]
+        yield said, complaints
 
 
 def _check_row(row: Row, schema: AccountRow, teams: Teams) -> tuple[Values, list[tuple[str, str]]]:
@@ -253,18 +270,13 @@ class _DryRunError(Exception):
     """What undoes a dry run."""
 
 
-def _store(checked: IO[str], rows: int, columns: set[str], *, keep: bool) -> str:
+def _store(checked: IO[str], columns: set[str], *, keep: bool) -> str:
     """Store what was checked, in one transaction; return what was done."""
     counts: Counter[str] = Counter()
-    bar = click.progressbar(
-        length=rows, label="Importing", hidden=not sys.stderr.isatty(), file=sys.stderr
-    )
-    with suppress(_DryRunError), bar, transaction(write=True):
+    with suppress(_DryRunError), transaction(write=True):
         teams, before = Teams(), count_waiting()
         for line in checked:
-            batch = json.loads(line)
-            _store_rows(batch, columns, teams, counts)
-            bar.update(len(batch))
+            _store_rows(json.loads(line), columns, teams, counts)
         waiting = count_waiting() - before
         if not keep:
             raise _DryRunError

@@ -1,5 +1,7 @@
 """`flask import`: accounts from a spreadsheet, all or nothing."""
 
+import os
+import subprocess
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from permissions import APP_PERMISSIONS, Permission
 from tests.api.test_history import Watcher
 from tests.commands.test_export import written
 from tests.support.community import As, Community
+from tests.support.databases import Database
 from tests.support.receiver import SECRET
+from tests.support.server import BIN, ROOT, environment
 
 
 class Importer:
@@ -287,6 +291,28 @@ def test_nothing_of_a_file_reaches_the_terminal_raw(importer: Importer) -> None:
     assert first == "Line 2, permissions: There is no permission `\\x1b[31m\\u202eq`."
 
 
+def test_progress_on_a_terminal(database: Database, tmp_path: Path) -> None:
+    """It ends before anything is locked, since a terminal may be paused."""
+    file = tmp_path / "accounts.csv"
+    file.write_text("id,name\n" + "".join(f"{key},Ann\n" for key in range(1, 2000)))
+    shown, terminal = os.openpty()
+    ran = subprocess.run(
+        [BIN / "flask", "import", file],
+        cwd=ROOT,
+        env=environment(database, TERM="xterm"),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        check=True,
+        text=True,
+    )
+    os.close(terminal)
+    with open(shown, "rb", buffering=0) as screen:  # noqa: PTH123 - no path
+        printed = screen.read(4096)
+    assert b"Checking  [" in printed
+    assert b"100%" in printed
+    assert ran.stdout == said(made=1999)
+
+
 def test_no_file(importer: Importer) -> None:
     run = importer.community.app.test_cli_runner().invoke
     assert run(args=["import", f"{importer.file}"]).exit_code == 2
@@ -304,10 +330,9 @@ def test_teams_that_change_meanwhile(
     """What was checked holds, or nothing is imported."""
     red = community.team("Red")
 
-    def check(*arguments: Any) -> int:
-        rows = _check(*arguments)
+    def check(*arguments: Any) -> None:
+        _check(*arguments)
         assert importer.bot("DELETE", f"/team/{red}").status_code == 204
-        return rows
 
     monkeypatch.setattr("commands.import_accounts._check", check)
     result = importer.run(f"id,name,team_id\n10,Ann,{red}\n")
