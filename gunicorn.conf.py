@@ -3,11 +3,13 @@
 import errno
 import gc
 import os
+import signal
 import socket
 import time
+from functools import partial
 from typing import Any
 
-from api.worker import Worker
+from api.worker import STOPS, Worker
 from config import Settings
 from database import close_database
 
@@ -62,9 +64,15 @@ def pre_request(_worker: object, request: Any) -> None:
 
 
 def pre_fork(_server: object, _worker: object) -> None:
-    """Keep what was loaded so far in pages that master and worker share."""
+    """Keep what was loaded so far in pages that master and worker share, and signals to stop."""
     gc.collect()
     gc.freeze()
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, STOPS
+    )  # until the worker, or the master, can handle them
+
+
+os.register_at_fork(after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS))
 
 
 def on_exit(server: Any) -> None:

@@ -1,5 +1,6 @@
 """gunicorn's worker with threads, fit for strangers: who is slow or silent holds up nobody else."""
 
+import signal
 import socket
 import struct
 import time
@@ -19,6 +20,8 @@ IDLE = 5
 """For how many seconds a connection may be open with no request, or after its last answer."""
 DEFERRED = 60
 """For how many seconds the kernel keeps a connection to itself while nothing was sent on it."""
+STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+"""The signals that end a worker. They are blocked while it is forked: it would lose them."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -40,6 +43,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFERRED)
         self.log.error_log.addFilter(_is_no_silence)
         super().init_process()
+
+    def init_signals(self) -> None:
+        """Handle signals, those included that came since the fork."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give a connection to a thread once there is something to read on it."""

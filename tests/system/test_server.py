@@ -1,5 +1,6 @@
 """The real server: many clients at once, and a power cut."""
 
+import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,8 @@ from threading import Barrier, Event
 import pytest
 import requests
 
-from tests.support.databases import connected
-from tests.support.server import Server, create_bot
+from tests.support.databases import Database, connected
+from tests.support.server import ROOT, Server, create_bot
 
 THREADS = 8
 ROUNDS = 25
@@ -137,3 +138,15 @@ def test_clients_that_do_not_hang_up(server: Server) -> None:
             client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         clients[0].recv(1)
         assert requests.get(f"{server.url}/health", timeout=60).status_code == 200
+
+
+def test_a_stop_while_a_worker_starts(database: Database, tmp_path: Path) -> None:
+    """A worker that has only just been forked does not miss that it is to stop."""
+    configuration = tmp_path / "gunicorn.conf.py"
+    usual = (ROOT / "gunicorn.conf.py").read_text()
+    stop = f"worker.age == 1 and os.kill(worker.pid, {signal.SIGTERM:d})"
+    configuration.write_text(f"{usual}\n\ndef post_fork(_, worker):\n    {stop}\n")
+    server = Server(database)
+    server.arguments = ("--config", str(configuration))
+    with server:  # the second worker answers
+        assert Path(server.log.name).read_text().count("Booting worker") == 2
