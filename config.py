@@ -97,6 +97,7 @@ class Settings:
         "sqlite:////srv/laurels/laurels.sqlite3",
         _is_database,
     )
+    workers: int = setting(1, "int", "a number from 1 to 64", _within(1, 64))
     signups_open: bool = setting(True, "bool", "true or false")
     max_session_age: timedelta = setting(timedelta(days=30), *_DURATION)
     allowed_origins: list[str] = setting(

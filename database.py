@@ -186,7 +186,8 @@ def transaction(
 
     A write waits for its turn before its first statement, so that what it reads is what it changes;
     it raises `BusyError`, or `DBAPIError`, if its turn does not come within `patience` seconds. A
-    power cut may undo a write that is not `durable`, which does not wait for the disk.
+    power cut, or a crash of PostgreSQL, may undo a write that is not `durable`, which does not wait
+    for the disk.
     """
     if not write:
         with _transaction({}):

@@ -1,4 +1,4 @@
-"""How gunicorn serves the API: one process with threads, at the configured address."""
+"""How gunicorn serves the API: processes with threads, at the configured address."""
 
 import errno
 import gc
@@ -18,6 +18,7 @@ _settings = Settings.load()
 bind = _settings.address
 wsgi_app = "app:create_app()"
 worker_class = Worker
+workers = _settings.workers
 threads = 32  # threads wait for Discord and for receivers, who may call back meanwhile
 worker_connections = 800  # below the usual limit of 1,024 open files, with room for our own
 keepalive = 75  # longer than clients keep a connection, so that none sends on one just closed

@@ -39,12 +39,13 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.exc import OperationalError
 
 from callbacks.clock import JUMP
 from callbacks.events import FREE_NEXT
 from callbacks.signing import sign
 from config import VERSION, settings
-from database import Statement, transaction
+from database import BusyError, Statement, transaction
 from integrations.http import HungUpError, UnreachableError, fetch
 from models import Callback, Delivery, now
 from queries import JSON, select_waiting
@@ -191,6 +192,9 @@ def deliver_after_write(**options: Any) -> None:
     last_start, end = begun_at + LAST_START * timeout, begun_at + 2 * timeout
     try:
         _deliver(Run(last_start=last_start, end=end, **options))
+    except (BusyError, OperationalError) as error:
+        reason = getattr(error, "orig", "others are writing to the database")
+        current_app.logger.warning("Delivery stopped; the rest is sent later: %s", reason)
     except Exception:
         current_app.logger.exception("Delivery stopped; the rest is sent later.")
 

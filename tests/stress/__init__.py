@@ -9,9 +9,11 @@ SHOWN = 20
 """How many faults are shown in full."""
 
 
-def options(description: str, what: str, count: int) -> argparse.Namespace:
+def options(description: str, what: str, count: int, *flags: str) -> argparse.Namespace:
     """Return how many to make and from which seed, as the command line says; print the seed."""
     parser = argparse.ArgumentParser(description=description)
+    for flag in flags:
+        parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument(f"--{what}", type=int, default=count, dest="count")
     parser.add_argument("--seed", type=int, default=randbelow(10**6))
     given = parser.parse_args()

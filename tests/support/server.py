@@ -59,6 +59,14 @@ def create_bot(database: Database, *arguments: str, name: str = "bot") -> tuple[
     return printed["Username"], printed["Password"]
 
 
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Server:
     """gunicorn, on a free port, as the README starts it."""
 
@@ -69,9 +77,7 @@ class Server:
 
     def __init__(self, database: Database, **settings: str) -> None:
         self.database, self.settings = database, settings
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:

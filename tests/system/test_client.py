@@ -6,11 +6,14 @@ import subprocess
 import pytest
 import requests
 
+from tests.support.proxies import Pair
 from tests.support.receiver import SECRET, Receiver
 from tests.support.server import BIN, ROOT, Server, create_bot, environment
 
+SCENARIOS = ("app_and_visitor", "errors_can_be_printed", "user_and_tokens", "paginator")
 
-def play(server: Server, scenario: str, **variables: str) -> None:
+
+def play(server: Server | Pair, scenario: str, **variables: str) -> None:
     """Let the client play a scenario."""
     credentials = create_bot(server.database, "--all", name=f"The bot of {scenario}")
     ended = subprocess.run(
@@ -25,9 +28,7 @@ def play(server: Server, scenario: str, **variables: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize(
-    "scenario", ["app_and_visitor", "errors_can_be_printed", "user_and_tokens", "paginator"]
-)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(server: Server, scenario: str) -> None:
     play(server, scenario)
 

@@ -6,11 +6,9 @@ import re
 import runpy
 import shlex
 import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -25,6 +23,7 @@ from database import db
 from permissions import APP_PERMISSIONS
 from tests.support.community import Community
 from tests.support.databases import Cluster, url_of
+from tests.support.proxies import PROXIES, Write, proxy
 from tests.support.receiver import HttpServer
 from tests.support.server import BIN, ROOT, Server, environment, flask
 from tests.system.test_documentation import blocks
@@ -249,68 +248,8 @@ def test_nothing_is_installed_but_what_is_locked() -> None:
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
 
 
-def is_open(port: int) -> bool:
-    """Return whether somebody listens."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    """Return a port where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def nginx(site: str, port: int, folder: Path) -> list[str]:
-    """Write a configuration with the site of nginx; return the command that serves it."""
-    site = site.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("listen [::]:80;", "")
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    folders = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    (folder / "config").write_text(
-        f"user root; daemon off; pid {folder}/pid; error_log stderr; events {{}}"
-        f"http {{ access_log off; {folders} {site} }}"
-    )
-    return ["nginx", "-e", "stderr", "-c", str(folder / "config")]
-
-
-def caddy(site: str, port: int, folder: Path) -> list[str]:
-    """Write a configuration with the site of Caddy; return the command that serves it."""
-    site = site.replace("{$DOMAIN:laurels.example} {", f"http://127.0.0.1:{port} {{")
-    (folder / "config").write_text(site.replace("\n{\n", "\n{\n\tadmin off\n", 1))
-    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
-
-
-PROXIES = [(nginx, "nginx.conf"), (caddy, "Caddyfile")]
-
-
-@contextmanager
-def proxy(
-    write: Callable[[str, int, Path], list[str]], site: str, upstream: int, folder: Path
-) -> Iterator[int]:
-    """Run a proxy, as documented, before a server; return its port."""
-    if not shutil.which(write.__name__):
-        pytest.skip(f"needs {write.__name__}")
-    port = free_port()
-    text = (ROOT / "deploy" / site).read_text().replace(":8000", f":{upstream}")
-    process = subprocess.Popen(
-        write(text, port, folder),
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not is_open(port):
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @pytest.mark.parametrize(("write", "site"), PROXIES)
-def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_path: Path) -> None:
+def test_proxies(write: Write, site: str, tmp_path: Path) -> None:
     """What the server is told of the client is what the proxy sees, not what the client says."""
     told: list[dict[str, str]] = []
 
@@ -320,7 +259,7 @@ def test_proxies(write: Callable[[str, int, Path], list[str]], site: str, tmp_pa
         request.send_response(204)
         request.end_headers()
 
-    with HttpServer(answer) as upstream, proxy(write, site, upstream.port, tmp_path) as port:
+    with HttpServer(answer) as upstream, proxy(write, site, tmp_path, upstream.port) as port:
         forged = dict.fromkeys(("X-Forwarded-For", "X-Forwarded-Host"), "192.0.2.1")
         url, large = f"http://127.0.0.1:{port}/teams/new", bytes(2**20 + 1)
         status = requests.post(url, data=large, headers=forged, timeout=60).status_code

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from permissions import APP_PERMISSIONS
 from tests.support.community import Community, refusal
 from tests.support.databases import Database, connected
 from tests.support.description import Description
+from tests.support.receiver import SECRET, Receiver
 
 
 def with_pragma(app: Flask, pragma: str) -> None:
@@ -58,6 +60,27 @@ def test_a_busy_database(
         assert response.headers["Retry-After"] == "5"
         assert client.get("/teams/search").status_code == 200  # readers do not wait
     assert client.post("/teams/new", json={"name": "Red"}, auth=bot).status_code == 201
+
+
+def test_a_database_that_is_busy_after_a_delivery(
+    make_app: Callable[..., Flask], database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The change is answered, and the log names the reason in one line."""
+    app = make_app(callback_timeout=timedelta(seconds=1))
+    bot = Community(app).bot(APP_PERMISSIONS)
+    sqlite = isinstance(database, Path)
+    with Receiver() as receiver, connected(database) as other:
+        body = {"url": receiver.url, "secret": SECRET}
+        app.test_client().put("/callback/team_create", json=body, auth=bot)
+        lock = "BEGIN IMMEDIATE" if sqlite else "SELECT pg_advisory_lock(1)"
+        receiver.before_answer = lambda _: other.exec_driver_sql(lock).close()
+        response = app.test_client().post("/teams/new", json={"name": "Red"}, auth=bot)
+        assert response.status_code == 201
+    (warning,) = [one for one in caplog.records if "stopped" in one.getMessage()]
+    reason = "database is locked" if sqlite else "canceling statement due to lock timeout"
+    assert warning.getMessage() == f"Delivery stopped; the rest is sent later: {reason}"
+    assert warning.levelname == "WARNING"
+    assert not warning.exc_info
 
 
 def test_a_turn_that_does_not_come(

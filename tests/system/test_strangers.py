@@ -24,8 +24,8 @@ from models import Account
 from permissions import Permission
 from tests.support.community import Community
 from tests.support.databases import Database
+from tests.support.proxies import PROXIES, Write, proxy
 from tests.support.server import BIN, ROOT, Server, environment
-from tests.system.test_deploy import PROXIES, proxy
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 PIECE_OF_BODY = (
@@ -165,7 +165,7 @@ def test_bodies_that_do_not_end_behind_a_proxy(
     server: Server,
     connect: Callable[..., list[socket.socket]],
     tmp_path: Path,
-    write: Callable[[str, int, Path], list[str]],
+    write: Write,
     site: str,
 ) -> None:
     """The server does not hear of them, and Caddy ends them."""
@@ -174,7 +174,7 @@ def test_bodies_that_do_not_end_behind_a_proxy(
         return write(site.replace("read_body 30s", "read_body 4s"), port, folder)
 
     in_a_hurry.__name__ = write.__name__
-    with proxy(in_a_hurry, site, server.port, tmp_path) as port:
+    with proxy(in_a_hurry, site, tmp_path, server.port) as port:
         bodies = connect(port, 2 * THREADS, PIECE_OF_BODY)
         assert seconds_to_serve(port) < 2
         if site == "Caddyfile":
