@@ -39,7 +39,7 @@ def measure(accounts: int, rounds: int, seconds: int) -> None:
         _measure_reads(server, rounds)
         _measure_award(server, rounds, rounds * seconds)
         _measure_giving(server)
-        twin = Community(_copy(server.database, folder / "twin.db"), accounts, auth)
+        twin = Community(_copy(folder / "large.db", folder / "twin.db"), accounts, auth)
         with twin, Client(twin) as client:
             client.send("DELETE", "/callback/award_give")  # and with it all that waits
             client.send("PUT", "/callback/award_give", callback)

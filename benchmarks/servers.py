@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.seed import Auth
+from tests.support.databases import Database
 from tests.support.server import Server
 
 
 class Community(Server):
     """The real server with a community of a size, and the credentials of an app."""
 
-    database: Path
-
-    def __init__(self, database: Path, accounts: int, auth: Auth) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, accounts: int, auth: Auth, **settings: str) -> None:
+        super().__init__(database, **settings)
         self.accounts, self.auth = accounts, auth
         self.authorization = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
 
@@ -52,8 +51,8 @@ class Client:
 
 
 def memory(server: Server) -> float:
-    """Return the memory of master and worker together (PSS), in MiB."""
-    pids = [server.process.pid, _worker(server)]
+    """Return the memory of master and workers together (PSS), in MiB."""
+    pids = [server.process.pid, *server.workers]
     return sum(_mebibytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss") for pid in pids)
 
 
@@ -68,8 +67,8 @@ def peak_memory(server: Server) -> float:
 
 
 def _worker(server: Server) -> int:
-    pid = server.process.pid
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    (pid,) = server.workers
+    return pid
 
 
 def _mebibytes(table: Path, name: str) -> float:

@@ -23,6 +23,7 @@ from benchmarks.seed import seed
 from benchmarks.servers import Bare, Client, Community, memory
 from config import Settings
 from database import db
+from tests.support.databases import url_of
 
 SIZES = (10_000, 100_000)
 MEMORY = 75
@@ -159,7 +160,7 @@ def _round(
     """Drive the bare view of the first server, and then the others."""
     numbers = []
     for number, server in enumerate(servers):
-        numbers.append(_drive(server, case if number else BARE, load))
+        numbers.append(drive(server, case if number else BARE, load))
         receiver.wait_until_quiet()
     return numbers
 
@@ -178,7 +179,7 @@ def _show(case: Case, rounds: Sequence[list[Numbers]], server: Community) -> Non
     print(line, flush=True)
 
 
-def _drive(server: Community, case: Case, load: Load) -> Numbers:
+def drive(server: Community, case: Case, load: Load) -> Numbers:
     """Send requests for some seconds."""
     url = server.url + _path(server, case)
     environment = {
@@ -205,7 +206,7 @@ def _path(server: Community, case: Case) -> str:
 
 def _statements(server: Community, case: Case) -> int:
     """Count the SQL statements of one request, as the driver sees them."""
-    app = create_app(Settings(database_url=f"sqlite:///{server.database}", log_level="ERROR"))
+    app = create_app(Settings(database_url=url_of(server.database), log_level="ERROR"))
     seen: list[str] = []
 
     def watch(driver_connection: Any, _record: object) -> None:

@@ -49,10 +49,12 @@ def new_file(template: Path | None = None) -> Iterator[Path]:
 class Cluster:
     """A PostgreSQL of the tests' own, reached by a socket in a temporary folder.
 
-    Its collation is not that of bytes, as on most hosts.
+    Its collation is not that of bytes, as on most hosts. Only if it is `durable` does a write wait
+    for the disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self.options = "" if durable else "-c fsync=off -c autovacuum=off"
         self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
         self.folder = Path(mkdtemp())  # a socket's path must be short
         self.environment = {"PGHOST": str(self.folder), "PGUSER": "postgres"}
@@ -65,7 +67,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-k {self.folder} -c listen_addresses= -c fsync=off -c autovacuum=off"
+        options = f"-k {self.folder} -c listen_addresses= {self.options}"
         self._run("pg_ctl", "start", "--wait", "-l", str(self.folder / "log"), "-o", options)
 
     def stop(self) -> None:
