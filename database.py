@@ -86,6 +86,7 @@ def init_app(app: Flask) -> None:
             event.listen(db.engine, "connect", _set_up_sqlite)
             event.listen(db.engine, "begin", _begin_on_sqlite)
         else:
+            event.listen(db.engine, "connect", _set_up_postgresql)
             event.listen(db.engine, "begin", _begin_on_postgresql)
             weakref.finalize(app, db.engine.dispose)  # psycopg warns of what is left open
 
@@ -165,13 +166,18 @@ def _begin_on_sqlite(connection: Connection) -> None:
         raise DBAPIError.instance("BEGIN", None, error, sqlite3.Error) from error
 
 
+def _set_up_postgresql(dbapi_connection: Any, _record: object) -> None:
+    dbapi_connection.autocommit = True  # BEGIN is ours: the driver's own is one more round trip
+
+
 def _begin_on_postgresql(connection: Connection) -> None:
     """Let a read see one snapshot, and let one writer at a time in, as BEGIN IMMEDIATE does."""
     options = connection.get_execution_options()
     if not options.get("write"):
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return
-    statements = [f"SET LOCAL lock_timeout = {options.get('patience', PATIENCE) * 1000:.0f}"]
+    patience = options.get("patience", PATIENCE) * 1000
+    statements = ["BEGIN", f"SET LOCAL lock_timeout = {patience:.0f}"]
     if not options.get("durable", True):
         statements.append("SET LOCAL synchronous_commit = off")
     statements.append("SELECT pg_advisory_xact_lock(1)")
