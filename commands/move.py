@@ -8,7 +8,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, func, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
 import database
 from commands.checks import (
@@ -17,6 +17,7 @@ from commands.checks import (
     require_current_schema,
     upgrade_database,
 )
+from config import DATABASE, is_database
 from database import Base, db
 
 ROWS_AT_ONCE = 1000
@@ -55,10 +56,9 @@ def move(url: str) -> None:
 
 def _other(url: str) -> Engine:
     """Return the engine of a database of the other kind."""
-    try:
-        other = create_engine(url, poolclass=NullPool)
-    except (ArgumentError, ImportError, ValueError) as error:  # of the address, or its driver
-        raise WrongDatabaseError(f"{error}.") from None
+    if not is_database(url):
+        raise WrongDatabaseError(f"URL needs {DATABASE}.")
+    other = create_engine(url, poolclass=NullPool)
     if other.dialect.name == db.engine.dialect.name:
         raise WrongDatabaseError(
             f"the database is in {other.dialect.name} already. To copy it, use "
