@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
-from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, func, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    NullPool,
+    Table,
+    create_engine,
+    func,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 import database
@@ -23,6 +33,8 @@ from database import Base, db
 ROWS_AT_ONCE = 1000
 COUNTS = {column.expression for column, _ in STORED_COUNTS.values()}
 """Columns that triggers count in as the rows come."""
+PASSWORDS = ("password", "sslpassword")
+"""What psycopg takes for a password in the query of a URL."""
 
 
 @click.command("move")
@@ -40,7 +52,7 @@ def move(url: str) -> None:
         target = _other(url)
         if database.database_file() is not None:
             database.claim_folder()
-        upgrade_database(url)
+        _make_tables(url)
         with database.transaction(write=False), target.begin() as new:
             copied = list(_copy(database.connection(), new))
     except BlockingIOError:
@@ -48,7 +60,7 @@ def move(url: str) -> None:
             "Nothing was copied: a server, or a command, uses the database. Stop it, and try again."
         ) from None
     except DBAPIError as error:
-        raise click.ClickException(f"Nothing was copied: {error.orig}") from None
+        raise click.ClickException(f"Nothing was copied: {_said(error)}") from None
     except WrongDatabaseError as error:
         raise click.ClickException(f"Nothing was copied: {error}") from None
     click.echo("\n".join([*copied, "All rows were copied, and compared on both sides."]))
@@ -67,6 +79,19 @@ def _other(url: str) -> Engine:
     if other.dialect.name == "sqlite" and not Path(other.url.database or "").is_absolute():
         raise WrongDatabaseError("give the full path of the file, as in sqlite:////srv/laurels.db")
     return other
+
+
+def _make_tables(url: str) -> None:
+    try:
+        upgrade_database(url)
+    except DBAPIError as error:
+        shown = make_url(url).difference_update_query(PASSWORDS).render_as_string()
+        raise WrongDatabaseError(f"{shown}: {_said(error)}") from None
+
+
+def _said(error: DBAPIError) -> str:
+    """Return the first line of what the driver said: the others repeat it, or show SQL."""
+    return str(error.orig).strip().partition("\n")[0] + "."
 
 
 def _copy(old: Connection, new: Connection) -> Iterator[str]:
