@@ -14,12 +14,18 @@ from dotenv import dotenv_values
 from environs import Env
 from flask import current_app
 from limits import parse
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 VERSION = "1.0.0"
 ROOT = Path(__file__).parent
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+DATABASE = (
+    "the address of a database: SQLite, such as sqlite:////srv/laurels/laurels.sqlite3, "
+    "or PostgreSQL with psycopg installed, such as postgresql+psycopg:///laurels"
+)
+DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
 ORIGIN = re.compile(r"\*|https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:[0-9]+)?", re.ASCII)
 
@@ -52,9 +58,13 @@ def _is_host(value: str) -> bool:
         return False
 
 
-def _is_database(value: str) -> bool:
+def is_database(value: str) -> bool:
+    """Return whether this is the address of a database of a kind that can be used."""
     try:
-        return create_engine(value).url.database not in {None, "", ":memory:"}
+        url = make_url(value)
+        if url.drivername not in DRIVERS:
+            return False
+        return create_engine(url).url.database not in {None, "", ":memory:"}
     except (ArgumentError, ImportError, ValueError):  # of the address, its driver, its options
         return False
 
@@ -90,13 +100,7 @@ class Settings:
         _is_host,
     )
     port: int = setting(8000, "int", "a number from 1 to 65535", _within(1, 65535))
-    database_url: str = setting(
-        "sqlite:///laurels.sqlite3",
-        "database",
-        "the address of a database whose driver is installed, such as "
-        "sqlite:////srv/laurels/laurels.sqlite3",
-        _is_database,
-    )
+    database_url: str = setting("sqlite:///laurels.sqlite3", "database", DATABASE, is_database)
     workers: int = setting(1, "int", "a number from 1 to 64", _within(1, 64))
     signups_open: bool = setting(True, "bool", "true or false")
     max_session_age: timedelta = setting(timedelta(days=30), *_DURATION)

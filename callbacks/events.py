@@ -108,7 +108,7 @@ def record(  # noqa: PLR0913 - what there is to say of an event
     """Record that the same happened to each of `ids`: after the change, or before a deletion.
 
     They are ids of what the event's type is about; `others` are the ids of what else takes part:
-    `account_id`, `team_id`, `left_team_id`, `award_id`.
+    `account_id`, `team_id`, `left_team_id`, `award_id`. The team of an award is added by itself.
     """
     if not ids:
         return
@@ -177,6 +177,8 @@ def _log(subject: str) -> Statement:
         name: bindparam(name, type_=kind) for name, kind in _COLUMNS.items()
     }
     columns[f"{subject}_id"] = ids.c[0]
+    team_of_award = select(Award.team_id).where(Award.id == columns["award_id"]).scalar_subquery()
+    columns["team_id"] = func.coalesce(columns["team_id"], team_of_award)
     return Statement(insert(Event).from_select(list(columns), select(*columns.values())))
 
 

@@ -89,7 +89,7 @@ def exit_on_errors() -> Iterator[None]:
     except DBAPIError as error:
         raise SystemExit(
             f"The database cannot be used: {error.orig}. `.venv/bin/flask doctor` says more."
-        ) from None
+        ) from error
 
 
 def require_current_schema() -> None:
@@ -136,7 +136,10 @@ def schema_of(checked: Connection) -> str | None:
 
 
 def upgrade_database(url: str) -> None:
-    """Make the tables of another database than the app's, or bring them up to date."""
+    """Make the tables of another database than the app's, or bring them up to date.
+
+    Raises `DBAPIError` if it cannot be used, and `WrongDatabaseError` if a migration fails.
+    """
     from flask_migrate import Migrate, upgrade  # noqa: PLC0415 - Alembic takes 11 MiB
 
     app = Flask(__name__)
@@ -147,6 +150,8 @@ def upgrade_database(url: str) -> None:
         try:
             upgrade()
         except SystemExit as error:  # which is how migrations end if something is wrong
+            if isinstance(error.__cause__, DBAPIError):
+                raise error.__cause__ from None
             raise WrongDatabaseError(
                 f"the database cannot be brought up to date: {error}"
             ) from None

@@ -318,14 +318,14 @@ def _store_rows(rows: list[Values], columns: set[str], teams: Teams, counts: Cou
 def _after(row: Values, before: Values, columns: set[str], teams: Teams) -> Values:
     """Return what an account is to be.
 
-    `manage_own_team` stays behind in a team that it leaves, unless its row says otherwise.
+    `manage_own_team` stays behind in a team that it leaves, unless its row gives it for another.
     """
     after = before | {name: row[name] for name in before.keys() & row.keys() & columns}
     if {"team", "team_id"} & columns:
         team = teams.find(row["team"], row["team_id"])
         after["team_id"] = teams.make(team) if isinstance(team, str) else team
-    moves = after["team_id"] != before["team_id"] and "permissions" not in columns
-    if moves or after["team_id"] is None:
+    moves = after["team_id"] != before["team_id"]
+    if moves and (after["team_id"] is None or "permissions" not in columns):
         after["permissions"] &= ~Permission.MANAGE_OWN_TEAM.value
     return after
 

@@ -7,8 +7,18 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
-from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, func, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import (
+    Connection,
+    Engine,
+    NullPool,
+    Table,
+    create_engine,
+    func,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError
 
 import database
 from commands.checks import (
@@ -17,11 +27,14 @@ from commands.checks import (
     require_current_schema,
     upgrade_database,
 )
+from config import DATABASE, is_database
 from database import Base, db
 
 ROWS_AT_ONCE = 1000
 COUNTS = {column.expression for column, _ in STORED_COUNTS.values()}
 """Columns that triggers count in as the rows come."""
+PASSWORDS = ("password", "sslpassword")
+"""What psycopg takes for a password in the query of a URL."""
 
 
 @click.command("move")
@@ -39,7 +52,7 @@ def move(url: str) -> None:
         target = _other(url)
         if database.database_file() is not None:
             database.claim_folder()
-        upgrade_database(url)
+        _make_tables(url)
         with database.transaction(write=False), target.begin() as new:
             copied = list(_copy(database.connection(), new))
     except BlockingIOError:
@@ -47,7 +60,7 @@ def move(url: str) -> None:
             "Nothing was copied: a server, or a command, uses the database. Stop it, and try again."
         ) from None
     except DBAPIError as error:
-        raise click.ClickException(f"Nothing was copied: {error.orig}") from None
+        raise click.ClickException(f"Nothing was copied: {_said(error)}") from None
     except WrongDatabaseError as error:
         raise click.ClickException(f"Nothing was copied: {error}") from None
     click.echo("\n".join([*copied, "All rows were copied, and compared on both sides."]))
@@ -55,10 +68,9 @@ def move(url: str) -> None:
 
 def _other(url: str) -> Engine:
     """Return the engine of a database of the other kind."""
-    try:
-        other = create_engine(url, poolclass=NullPool)
-    except (ArgumentError, ImportError, ValueError) as error:  # of the address, or its driver
-        raise WrongDatabaseError(f"{error}.") from None
+    if not is_database(url):
+        raise WrongDatabaseError(f"URL needs {DATABASE}.")
+    other = create_engine(url, poolclass=NullPool)
     if other.dialect.name == db.engine.dialect.name:
         raise WrongDatabaseError(
             f"the database is in {other.dialect.name} already. To copy it, use "
@@ -67,6 +79,19 @@ def _other(url: str) -> Engine:
     if other.dialect.name == "sqlite" and not Path(other.url.database or "").is_absolute():
         raise WrongDatabaseError("give the full path of the file, as in sqlite:////srv/laurels.db")
     return other
+
+
+def _make_tables(url: str) -> None:
+    try:
+        upgrade_database(url)
+    except DBAPIError as error:
+        shown = make_url(url).difference_update_query(PASSWORDS).render_as_string()
+        raise WrongDatabaseError(f"{shown}: {_said(error)}") from None
+
+
+def _said(error: DBAPIError) -> str:
+    """Return the first line of what the driver said: the others repeat it, or show SQL."""
+    return str(error.orig).strip().partition("\n")[0] + "."
 
 
 def _copy(old: Connection, new: Connection) -> Iterator[str]:

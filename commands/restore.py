@@ -48,7 +48,7 @@ def restore(file: Path) -> None:
         with TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:50]}.") as folder:
             copy = _copy(file, Path(folder))
             if (schema := _checked_schema(copy)) != current_schema():
-                upgrade_database(f"sqlite:///{copy}")
+                _upgrade(copy)
                 click.echo(f"Upgraded a copy of it from schema {schema} to {current_schema()}.")
             sync(copy)
             _empty_log(target)
@@ -107,6 +107,15 @@ def _checked_schema(copy: Path) -> str:
     if schema is None:
         raise WrongDatabaseError("the file is an empty database.")
     return schema
+
+
+def _upgrade(copy: Path) -> None:
+    try:
+        upgrade_database(f"sqlite:///{copy}")
+    except DBAPIError as error:
+        raise WrongDatabaseError(
+            f"the database cannot be brought up to date: {error.orig}."
+        ) from None
 
 
 def _put_away(target: Path) -> None:

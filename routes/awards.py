@@ -66,7 +66,7 @@ def create_award(body: dict[str, Any]) -> JSON | None:
     """
     accounts, body["team_id"] = body.pop("accounts"), body.pop("team")
     award: int = _INSERT.value(**body, search_title=fold(body["title"]), created_at=now())
-    record(EventType.AWARD_CREATE, [award], team_id=body["team_id"])
+    record(EventType.AWARD_CREATE, [award])
     _give(award, sorted(set(accounts)))
     return queries.award(award)
 
@@ -95,13 +95,8 @@ def edit_award(award: int, body: dict[str, Any]) -> JSON | None:
     changed = [name.removesuffix("_id") for name in _CHANGEABLE if before[name] != after[name]]
     if changed:
         _UPDATE.run(id=award, **after, search_title=fold(after["title"]))
-        moved = {"team_id": after["team_id"], "left_team_id": before["team_id"]}
-        record(
-            EventType.AWARD_UPDATE,
-            [award],
-            changed=changed,
-            **moved if "team" in changed else {},
-        )
+        left = before["team_id"] if "team" in changed else None
+        record(EventType.AWARD_UPDATE, [award], changed=changed, left_team_id=left)
     return queries.award(award)
 
 

@@ -18,5 +18,6 @@ def list_events(query: dict[str, Any]) -> JSON | None:
     Pass `last` as the next `after`: a bot that was away catches up this way. Events are kept for
     90 days, or as the host set. `changed` names attributes or, for an app's callbacks, types of
     events. `team` and `left_team` are the teams that an account or award joined and left.
+    Every event of an award has its team; an `award_update` changed it only if `changed` has `team`.
     """
     return queries.events(**query)

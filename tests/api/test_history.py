@@ -248,7 +248,7 @@ def test_events_about_something(community: Community, as_: As) -> None:
     bot("DELETE", f"/team/{red}")
     for query, types in {
         f"team={red}": "team_create account_team_update account_team_update award_create "
-        "team_delete award_update",
+        "award_give team_delete award_update",
         f"team={red}&type=account_team_update": "account_team_update account_team_update",
         "account=10": "account_create account_team_update account_team_update award_give",
         "account=10&award=1": "award_give",
@@ -261,6 +261,39 @@ def test_events_about_something(community: Community, as_: As) -> None:
         events = bot("GET", f"/events?{query}").get_json()["events"]
         assert [event["type"] for event in events] == types.split(), query
         assert [event["id"] for event in events] == sorted(event["id"] for event in events)
+
+
+def test_events_of_an_award(community: Community, as_: As) -> None:
+    """Each has the team that the award is in, or was in when it was deleted."""
+    bot = as_(community.bot(APP_PERMISSIONS))
+    red, blue = community.team("Red"), community.team("Blue")
+    community.account(10, blue)
+    award = {"title": "T", "image_url": "http://x", "team": red, "accounts": ["10"]}
+    bot("POST", "/awards/new", award)
+    bot("PATCH", "/award/1", {"title": "U", "points": 2})
+    bot("PATCH", "/award/1", {"team": blue})
+    bot("DELETE", "/account/10/award/1")
+    bot("DELETE", f"/team/{blue}")
+    bot("PUT", "/account/10/award/1")
+    bot("PATCH", "/award/1", {"team": red})
+    bot("DELETE", "/award/1")
+    events = bot("GET", "/events?award=1").get_json()["events"]
+    columns = ("type", "team", "left_team", "changed")
+    told = [
+        ("award_create", red, None, None),
+        ("award_give", red, None, None),
+        ("award_update", red, None, ["title", "points"]),
+        ("award_update", blue, red, ["team"]),
+        ("award_take", blue, None, None),
+        ("award_update", None, blue, ["team"]),
+        ("award_give", None, None, None),
+        ("award_update", red, None, ["team"]),
+        ("award_take", red, None, None),
+        ("award_delete", red, None, None),
+    ]
+    assert [tuple(event[column] for column in columns) for event in events] == told
+    of_red = bot("GET", f"/events?award=1&team={red}").get_json()["events"]
+    assert of_red == [event for event in events if red in {event["team"], event["left_team"]}]
 
 
 def test_who_may_read_the_log(community: Community, as_: As) -> None:

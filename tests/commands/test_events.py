@@ -29,12 +29,12 @@ TIME                 EVENT                BY            ACCOUNT              TEA
 2001-09-09 01:46:48  account_create       app 1         10                                                                   manage_permissions, manage_awards
 2001-09-09 01:46:49  account_team_update  app 1         10                   1
 2001-09-09 01:46:50  award_create         app 1                              1                1
-2001-09-09 01:46:51  award_give           app 1         10                                    1
-2001-09-09 01:46:52  award_update         app 1                                               1           title, points
+2001-09-09 01:46:51  award_give           app 1         10                   1                1
+2001-09-09 01:46:52  award_update         app 1                              1                1           title, points
 2001-09-09 01:46:53  account_team_update  app 1         10                         1
 2001-09-09 01:46:54  account_update       app 1         10                                                name, permissions  manage_teams                       manage_permissions, manage_awards
-2001-09-09 01:46:55  award_take           app 1         10                                    1
-2001-09-09 01:46:56  award_delete         app 1                                               1
+2001-09-09 01:46:55  award_take           app 1         10                   1                1
+2001-09-09 01:46:56  award_delete         app 1                              1                1
 2001-09-09 01:46:57  team_delete          app 1                              1
 2001-09-09 01:46:58  sessions_revoke      command line  10
 2001-09-09 01:46:59  account_delete       app 1         10

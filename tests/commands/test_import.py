@@ -150,9 +150,8 @@ def test_what_was_exported(importer: Importer, community: Community) -> None:
     names = ("=1+1", "'=1", "''@x", "a;=b", " +1", "'plain", "Ré 月", '"quoted", name', "-")
     for key, name in enumerate(names, 10):
         owns = Permission.MANAGE_OWN_TEAM | Permission.MANAGE_AWARDS
-        community.account(
-            key, red if key % 2 else None, owns if key % 2 else Permission(0), name=name
-        )
+        held = owns if key % 3 else Permission(0)
+        community.account(key, red if key % 2 else None, held, name=name)
     exported = written(community.app, "accounts")
     there, records = importer.accounts(), community.dump()["accounts"]
     assert importer.done(exported) == said(left=len(names))
@@ -168,17 +167,37 @@ def test_owners_of_teams(importer: Importer, community: Community) -> None:
     red, blue = community.team("Red"), community.team("Blue")
     for key in (10, 11, 12, 13):
         community.account(key, red, Permission.MANAGE_OWN_TEAM, name="x")
-    importer.done(f"id,name,team_id\n10,x,{blue}\n11,x,{red}\n12,x,\n")
-    importer.done(
-        f"id,name,team_id,permissions\n13,x,{blue},manage_own_team\n14,x,,manage_own_team\n"
-    )
+    community.account(14, None, Permission.MANAGE_OWN_TEAM, name="x")
+    importer.done(f"id,name,team_id\n10,x,{blue}\n11,x,{red}\n12,x,\n14,x,\n")
+    importer.done(f"id,name,team_id,permissions\n13,x,{blue},manage_own_team\n")
     assert [row[4:] for row in importer.accounts()] == [
         ("Blue", 0),
         ("Red", 32),
         (None, 0),
         ("Blue", 32),
-        (None, 0),
+        (None, 32),
     ]
+
+
+def test_owners_of_no_team(importer: Importer, community: Community, as_: As) -> None:
+    """A row without a team gives the permission where the same request to the API does."""
+    red = community.team("Red")
+    host = as_(community.user(1, ~Permission.AUTHENTICATE_USERS))
+    for key in (10, 20):
+        community.account(key, red, name="x")
+    for key in (11, 21):
+        community.account(key, name="x")
+    grant = {"team": 0, "grant_permissions": 32}
+    new = {"id": 12, "name": "x", "discriminator": "0", "permissions": 32}
+    assert host("PATCH", "/account/10", grant).status_code == 200
+    assert host("PATCH", "/account/11", grant).status_code == 200
+    assert host("POST", "/accounts/new", new).status_code == 201
+    importer.done(
+        "id,name,team,permissions\n"
+        "20,x,,manage_own_team\n21,x,,manage_own_team\n22,x,,manage_own_team\n"
+    )
+    given = [row[4:] for row in importer.accounts()[1:]]
+    assert given == 2 * [(None, 0), (None, 32), (None, 32)]
 
 
 def test_the_log_and_the_deliveries(

@@ -84,18 +84,51 @@ def test_there_and_back(file: Path, other: str, tmp_path: Path) -> None:
 
 
 def refused(source: Path | str, target: str) -> str:
-    """Run the command, which refuses; return the first line of the reason."""
+    """Run the command, which refuses, on one line; return the reason."""
     status, printed, complaint = move(source, target)
     assert (status, printed) == (1, "")
-    assert complaint.startswith("Error: Nothing was copied: ")
-    return complaint.removeprefix("Error: Nothing was copied: ").splitlines()[0]
+    (line,) = complaint.splitlines()
+    assert line.startswith("Error: Nothing was copied: ")
+    return line.removeprefix("Error: Nothing was copied: ")
 
 
 def test_what_it_cannot_use(file: Path) -> None:
-    assert "Could not parse" in refused(file, "no url")
-    assert "'port'" in refused(file, "postgresql://127.0.0.1:port/x")
-    reason = refused(file, "postgresql://127.0.0.1:1/x")
-    assert reason.startswith("the database cannot be brought up to date: ")
+    for url in (
+        "no url",
+        "postgresql://127.0.0.1:port/x",
+        "postgresql+psycopg_async://127.0.0.1/x",
+    ):
+        assert refused(file, url) == (
+            "URL needs the address of a database: SQLite, such as "
+            "sqlite:////srv/laurels/laurels.sqlite3, or PostgreSQL with psycopg installed, such as "
+            "postgresql+psycopg:///laurels."
+        )
+
+
+def test_what_it_cannot_reach(file: Path, postgresql: Cluster, other: str, tmp_path: Path) -> None:
+    """It names the destination, without passwords, and says what the driver says of it."""
+    flask(other, "db", "upgrade")
+    missing = url_of(tmp_path / "no" / "folder.db")
+    assert refused(other, missing) == f"{missing}: unable to open database file."
+    nowhere = (
+        'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused'
+    )
+    there = (
+        f'connection failed: connection to server on socket "{postgresql.folder}/.s.PGSQL.5432" '
+        "failed: FATAL:  "
+    )
+    stranger = other.replace("postgres@", "stranger:secret@")
+    for url, shown, reason in (
+        ("postgresql://127.0.0.1:1/x", "postgresql://127.0.0.1:1/x", nowhere),
+        (
+            "postgresql+psycopg://ann:secret@127.0.0.1:1/x?password=secret&sslpassword=secret",
+            "postgresql+psycopg://ann:***@127.0.0.1:1/x",
+            nowhere,
+        ),
+        (postgresql.url("no"), postgresql.url("no"), f'{there}database "no" does not exist'),
+        (stranger, stranger.replace("secret", "***"), f'{there}role "stranger" does not exist'),
+    ):
+        assert refused(file, url) == f"{shown}: {reason}."
 
 
 def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Starting: configuration, and a database that is or is not up to date."""
 
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import requests
+from sqlalchemy import create_engine
 
 from config import Settings
 from tests.support.databases import Database
@@ -73,6 +76,7 @@ def test_a_database_that_cannot_be_opened(
         ("DATABASE_URL", "mysql+none://host/laurels"),
         ("DATABASE_URL", "mysql+pymysql://host/laurels"),
         ("DATABASE_URL", "postgresql://host:port/laurels"),
+        ("DATABASE_URL", "postgresql+psycopg_async://host/laurels"),
         ("WORKERS", "0"),
         ("WORKERS", "auto"),
         ("SIGNUPS_OPEN", "perhaps"),
@@ -100,6 +104,32 @@ def test_bad_settings(monkeypatch: pytest.MonkeyPatch, name: str, value: str) ->
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"^Bad configuration: {name} needs .+[.]$"):
         Settings.load()
+
+
+@pytest.mark.parametrize("scheme", ["mysql+pymysql", "postgresql+asyncpg"])
+def test_a_database_that_is_not_supported(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """It is refused even if its driver is installed, as a module stands in for it here."""
+    driver = ModuleType(scheme.split("+")[1])
+    vars(driver)["paramstyle"] = "format"
+    monkeypatch.setitem(sys.modules, driver.__name__, driver)
+    url = f"{scheme}://user:secret@host/laurels"
+    assert create_engine(url).url.drivername == scheme
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SystemExit) as stopped:
+        Settings.load()
+    assert str(stopped.value) == (
+        "Bad configuration: DATABASE_URL needs the address of a database: SQLite, such as "
+        "sqlite:////srv/laurels/laurels.sqlite3, or PostgreSQL with psycopg installed, such as "
+        "postgresql+psycopg:///laurels."
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite+pysqlite:////a.db", "postgresql:///a", "postgresql+psycopg://b@c:1/a"]
+)
+def test_databases_that_are_supported(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert Settings.load() == Settings(database_url=url)
 
 
 @pytest.mark.parametrize(
