@@ -149,7 +149,7 @@ def test_an_address_of_another_machine(empty_database: Database) -> None:
     stopped = start(*GUNICORN, database=empty_database, HOST="192.0.2.1", PORT="18471")
     assert stopped.returncode == 1
     assert stopped.stderr.endswith(
-        "\nBad configuration: HOST or PORT: cannot listen at 192.0.2.1:18471: "
+        "\nBad configuration: HOST or PORT: cannot listen on 192.0.2.1:18471: "
         "Cannot assign requested address.\n"
     )
     assert "Traceback" not in stopped.stderr
