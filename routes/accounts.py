@@ -60,7 +60,7 @@ def view_signups() -> dict[str, bool]:
     body=NewAccount,
     returns={201: AccountSchema},
     needs=Action.CREATE_ACCOUNT,
-    errors={409: "There is an account with the id 80351110224678912 already."},
+    errors={409: "An account with the id 80351110224678912 already exists."},
 )
 def create_account(body: dict[str, Any]) -> JSON | None:
     """Create an account, optionally in a team (0 means none) and with permissions.
@@ -73,7 +73,7 @@ def create_account(body: dict[str, Any]) -> JSON | None:
     team_id = body.pop("team", None)
     _refuse("grant", refused_grants(principal(), Permission(body["permissions"]), team_id))
     if _ROW.first(id=body["id"]):
-        raise Conflict(f"There is an account with the id {body['id']} already.")
+        raise Conflict(f"An account with the id {body['id']} already exists.")
     insert_account(**body, team_id=team_id)
     return queries.account(body["id"])
 
@@ -159,7 +159,7 @@ def delete_account(account: int) -> None:
 
 
 def insert_account(*, author: str | None = None, team_id: int | None = None, **values: Any) -> None:
-    """Insert an account, and record what happened by that."""
+    """Insert an account, and record the events of that."""
     defaults = {"avatar_url": None, "permissions": 0, "created_at": now(), "team_id": team_id}
     _INSERT.run(**defaults | values, search_name=fold(values["name"]))
     record(

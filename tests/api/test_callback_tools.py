@@ -82,7 +82,7 @@ def test_a_ping_is_no_delivery(world: World) -> None:
         (302, 302, "answered with status 302"),
         ("hang", None, "no answer"),
         ("drip", None, "no answer"),
-        ("hang up", None, "no HTTP answer: "),
+        ("hang up", None, "no HTTP response: "),
         ("down", None, "Connection refused"),
     ],
 )

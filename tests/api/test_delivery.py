@@ -247,7 +247,7 @@ def test_hanging_up_is_a_refusal(world: World) -> None:
         world.account(key)
     world.receiver.mode = "hang up"
     world.move(10, red)
-    assert "no HTTP answer" in world.command("list")[1]
+    assert "no HTTP response" in world.command("list")[1]
     world.receiver.mode = 200
     world.move(11, red)
     assert world.heard() == [(11, red)]

@@ -65,7 +65,10 @@ def get(url: str) -> Answer:
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])
 @pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
 def test_who_hangs_up_was_reached(answer: bytes, read: bool) -> None:
-    with answering(answer, read=read) as url, pytest.raises(HungUpError, match="no HTTP answer: "):
+    with (
+        answering(answer, read=read) as url,
+        pytest.raises(HungUpError, match="no HTTP response: "),
+    ):
         get(url)
 
 

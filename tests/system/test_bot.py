@@ -147,7 +147,7 @@ def test_commands(api: Api, guild: Guild, bot: Bot) -> None:
         assert guild.command(ANN, "team view") == NO_ACCOUNT
         assert guild.command(ANN, "team join", name="Red") == NO_ACCOUNT
         assert guild.command(ANN, "register") == "You have an account now. `/team join` is next."
-        assert "There is an account with the id 10 already." in guild.command(ANN, "register")
+        assert "An account with the id 10 already exists." in guild.command(ANN, "register")
         assert api.account(ANN)["name"] == "user10"
         assert guild.command(ANN, "team view") == "<@10> is in no team yet: see `/team join`."
         assert guild.command(ANN, "team join", name="Re") == "No teams have this name."
