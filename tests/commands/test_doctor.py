@@ -23,7 +23,7 @@ HEALTHY = [
     "The configuration can be read.",
     f"SQLite is {sqlite3.sqlite_version}.",
     "GB are free.",
-    "The database is whole.",
+    "The database is intact.",
     "The database can be written to.",
     "The database is up to date.",
     "Apps that may use the API: 1.",
@@ -198,7 +198,7 @@ def test_little_space(make_app: Make, database: Path, monkeypatch: pytest.Monkey
 @pytest.mark.sqlite
 def test_an_old_sqlite(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
-    assert "install 3.35 or newer" in problems(database)[0]
+    assert "install a Python with 3.35 or newer" in problems(database)[0]
 
 
 @pytest.mark.sqlite
@@ -206,7 +206,7 @@ def test_no_database(tmp_path: Path, database: Path) -> None:
     for path in (tmp_path / "no.db", tmp_path / "no/folder.db", tmp_path, database / "x.db"):
         (found,) = problems(path)
         assert found.startswith(
-            f"There is no database at {path}. `.venv/bin/flask db upgrade` makes one"
+            f"There is no database at {path}. `.venv/bin/flask db upgrade` creates one"
         )
         assert path.exists() is (path == tmp_path)
 
@@ -216,7 +216,7 @@ def test_a_damaged_database(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     (found,) = problems(database)
-    assert "damaged: row 1 of awardees refers to a row of awards that is not there" in found
+    assert "damaged: row 1 of awardees refers to a row of awards that does not exist" in found
     with database.open("r+b") as opened:
         opened.seek(4096 * 5)
         opened.write(b"junk" * 4096)

@@ -98,7 +98,7 @@ def test_whole_tables(community: Community, what: str, expected: str) -> None:
 def test_the_command(make_app: Callable[..., Flask], database: Database) -> None:
     """It writes UTF-8 whatever the locale is, and ends with one line, or none, if it cannot."""
     fill(Community(make_app()))
-    incomplete = "Error: The output is not complete: {}. Write it to another place.\n"
+    incomplete = "Error: The output is incomplete: {}. Write it to another place.\n"
     command = f"{BIN}/flask export accounts"
     scripts = {
         command: (0, ACCOUNTS, ""),

@@ -265,11 +265,11 @@ def test_every_bad_cell_is_named(importer: Importer, community: Community) -> No
         ("10,Ann\n", "Its first line, which names the columns, has no `id`."),
         (
             "id,name,mail\n10,Ann,x\n",
-            f"The column `mail` is unknown. Known are: {', '.join(COLUMNS)}.",
+            f"The column `mail` is unknown. The known ones are: {', '.join(COLUMNS)}.",
         ),
         (
             "id,name,\x1b[31m\n",
-            f"The column `\\x1b[31m` is unknown. Known are: {', '.join(COLUMNS)}.",
+            f"The column `\\x1b[31m` is unknown. The known ones are: {', '.join(COLUMNS)}.",
         ),
         ("id,name,ID\n10,Ann,10\n", "Two columns are called `id`."),
         ("id,name\n10,Ré\n".encode("latin-1"), "It is not UTF-8: save it as CSV in UTF-8."),

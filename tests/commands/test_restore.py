@@ -96,8 +96,7 @@ def test_what_it_does(database: Path, backup: Path) -> None:
     (kept,) = replaced(database)
     assert re.fullmatch(r"laurels-replaced-\d{4}(-\d\d){2}-\d{6}\.sqlite3", kept.name)
     assert printed == (
-        f"The database that was there is kept as {kept}.\n"
-        f"Restored {backup} as {database} (0.2 MB).\n"
+        f"The old database is kept as {kept}.\nRestored {backup} as {database} (0.2 MB).\n"
     )
     assert (accounts(database), accounts(kept)) == ([1], [2])
     assert (backup.read_bytes(), names(backup.parent)) == (before, {backup.name})
@@ -145,7 +144,7 @@ def test_while_a_server_runs(server: Server, backup: Path) -> None:
     """It is refused, though the server has no connection to the database yet."""
     assert isinstance(server.database, Path)
     expected = (
-        "a server, or a command, uses the database (or another one in "
+        "a server or a command is using the database (or another one in "
         f"{server.database.parent}). Stop it, and try again.\n"
     )
     with Server(server.database) as other:
@@ -165,7 +164,7 @@ def test_while_a_command_runs(
     link = tmp_path / "folder"
     link.symlink_to(database.parent)
     for path in (database, link / database.name):
-        assert "a command, uses the database" in refused(path, backup)
+        assert "a command is using the database" in refused(path, backup)
     assert app.extensions["settings"]
 
 
@@ -174,7 +173,7 @@ def test_while_another_program_reads(database: Path, backup: Path) -> None:
         other.execute("PRAGMA journal_mode=WAL")
         other.execute("SELECT * FROM accounts").fetchall()
         run = start("flask", "restore", str(backup), database=database)
-        assert "a server, or a command, uses the database" in run.stderr
+        assert "a server or a command is using the database" in run.stderr
     assert (replaced(database), accounts(database)) == ([], [2])
 
 
@@ -354,8 +353,8 @@ def test_what_is_no_good_backup(database: Path, backup: Path, tmp_path: Path) ->
     with closing(sqlite3.connect(backup)) as connection, connection:
         connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     assert refused(database, backup) == (
-        "the file is damaged: row 1 of awardees refers to a row of awards that is not there; "
-        "row 1 of awardees refers to a row of accounts that is not there.\n"
+        "the file is damaged: row 1 of awardees refers to a row of awards that does not exist; "
+        "row 1 of awardees refers to a row of accounts that does not exist.\n"
     )
     backup.unlink()
     with closing(sqlite3.connect(backup)) as connection, connection:
