@@ -294,7 +294,7 @@ def test_search(client: FlaskClient, community: Community) -> None:
     page = show(client, "/search?q=STRASSE")
     for kind in ("members", "teams", "awards"):
         assert ids(page, kind) == [str(number) for number in range(1, 21)]
-    assert page.count("These are the first.") == 3
+    assert page.count("Only the first are shown.") == 3
     page = show(client, "/search?q=100%25+str")
     assert len(ids(page, "members")) == 20
     assert ids(page, "teams") == ids(page, "awards") == []
