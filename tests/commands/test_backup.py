@@ -1,4 +1,4 @@
-"""`flask backup`: whole copies while others write, and never harm to what is there."""
+"""`flask backup`: complete copies while others write, and no harm to existing files."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _keep_signal_handler() -> Iterator[None]:
-    """Undo what the command does to SIGTERM, which must not end the tests."""
+    """Undo the command's handling of SIGTERM, which must not end the tests."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -60,7 +60,7 @@ def refused(database: Path, file: Path) -> str:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """Return what is in a folder."""
+    """Return the contents of a folder."""
     if not folder.is_dir():
         return {}
     return {path: path.read_bytes() if path.is_file() else None for path in folder.iterdir()}
@@ -159,7 +159,7 @@ def test_without_a_name(database: Path, folder: Path, monkeypatch: pytest.Monkey
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Let this process make no file larger than this."""
+    """Keep this process from making a file larger than this."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
     try:
@@ -194,7 +194,7 @@ def test_a_disk_without_links(
 def test_a_folder_that_cannot_be_listed(
     database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is there is not said not to be."""
+    """An existing database is not reported as missing."""
     real = os.open
 
     def open_(path: Any, *arguments: Any, **options: Any) -> int:

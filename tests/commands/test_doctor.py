@@ -1,4 +1,4 @@
-"""`flask doctor`: what it finds, and that it changes nothing."""
+"""`flask doctor` finds problems, and changes nothing."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def findings(printed: str) -> list[tuple[str, str]]:
 
 
 def examine(make_app: Make, **settings: object) -> list[str]:
-    """Run it with settings; return what is not well, but no problem."""
+    """Run it with settings; return the warnings, and check that there are no problems."""
     settings = {"discord_client_id": 1} | settings
     result = make_app(**settings).test_cli_runner().invoke(args=["doctor"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -50,7 +50,7 @@ def examine(make_app: Make, **settings: object) -> list[str]:
 
 
 def problems(database: Database) -> list[str]:
-    """Run it on a database that has problems; give them, and check that all stays as it is."""
+    """Run it on a database with problems; return them, and check that nothing changes."""
     before = contents(database)
     result = command(database, "doctor")
     assert (result.exit_code, result.stderr) == (1, "")
@@ -59,7 +59,7 @@ def problems(database: Database) -> list[str]:
 
 
 def contents(database: Database) -> dict[Path, bytes]:
-    """Return what is in the files in the folder of a database, without the marks of readers."""
+    """Return the contents of the files in a database's folder, without the marks of readers."""
     return {
         path: path.read_bytes()
         for path in (database.parent.glob("*") if isinstance(database, Path) else ())
@@ -114,7 +114,7 @@ def test_names_of_settings_that_are_misspelt(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """They are told by `doctor` and at the start; names of other programs are left alone."""
+    """They are reported by `doctor` and at the start; names of other programs are ignored."""
     (tmp_path / ".env").write_text(
         "SIGNUP_OPEN=no\nexport database_url=x\nLOG_LEVEL=INFO\nPGHOST=a\nPGPORT=5\nTZ=UTC\n"
     )

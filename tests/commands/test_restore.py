@@ -1,4 +1,4 @@
-"""`flask restore`: what was there is kept, whatever happens, and nothing runs meanwhile."""
+"""`flask restore`: the old database is kept, whatever happens, and nothing else runs."""
 
 import os
 import re
@@ -54,24 +54,24 @@ def add(database: Path, key: int) -> None:
 
 
 def accounts(database: Path) -> list[int]:
-    """Return the ids of the accounts in a whole database."""
+    """Return the ids of the accounts in an intact database."""
     with connected(database) as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
         return list(connection.exec_driver_sql("SELECT id FROM accounts ORDER BY id").scalars())
 
 
 def replaced(database: Path) -> list[Path]:
-    """Return the databases that were put away, the oldest first."""
+    """Return the databases that were put away, oldest first."""
     return sorted(database.parent.glob("laurels-replaced-*.sqlite3"))
 
 
 def names(folder: Path) -> set[str]:
-    """Return what is in a folder."""
+    """Return the names of the files in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 def restore(database: Path, backup: Path) -> str:
-    """Restore a backup; return what is printed."""
+    """Restore a backup; return the output."""
     run = start("flask", "restore", str(backup), database=database)
     assert (run.returncode, run.stderr) == (0, "")
     assert not {f"laurels.db{end}" for end in ("-wal", "-shm", "-journal")} & names(database.parent)
@@ -103,7 +103,7 @@ def test_what_it_does(database: Path, backup: Path) -> None:
 
 
 def test_the_documentation_pasted_twice(empty_database: Path, tmp_path: Path) -> None:
-    """The commands bring back what was there, and no run of them loses anything."""
+    """The commands bring back the backup, and no run of them loses anything."""
     database = tmp_path / "instance/laurels.sqlite3"
     database.parent.mkdir()
     shutil.copy(empty_database, database)
@@ -152,7 +152,7 @@ def test_while_a_server_runs(server: Server, backup: Path) -> None:
         server.process.terminate()
         server.process.wait()
         assert refused(server.database, backup) == expected
-        os.kill(other.process.pid, signal.SIGKILL)  # its worker is there for a moment more
+        os.kill(other.process.pid, signal.SIGKILL)  # its worker lingers for a moment
         other.kill()
     restore(server.database, backup)
 
@@ -178,7 +178,7 @@ def test_while_another_program_reads(database: Path, backup: Path) -> None:
 
 
 def test_a_server_waits_for_a_restore(database: Path, backup: Path) -> None:
-    """One that is started meanwhile serves what was restored."""
+    """One that is started meanwhile serves the restored database."""
     slow = subprocess.Popen(
         [sys.executable, "-c", PAUSING, "restore", str(backup)],
         cwd=ROOT,
@@ -222,7 +222,7 @@ main()
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_crash_at_any_step(database: Path, backup: Path, *, damaged: bool) -> None:
-    """The database is there, the old or the new one, and so is what it was, with its log."""
+    """The database exists, old or new, and so does the old one, with its log."""
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=WAL")
         other.execute("UPDATE accounts SET id = 3")
@@ -243,7 +243,7 @@ def test_a_crash_at_any_step(database: Path, backup: Path, *, damaged: bool) -> 
             text=True,
         )
         done = run.returncode == 0
-        for path in database.parent.glob("laurels-replaced-2*"):  # none of the same second is there
+        for path in database.parent.glob("laurels-replaced-2*"):  # there is none of the same second
             path.rename(path.with_name(path.name.replace("replaced-2", f"replaced-{step}-2")))
         assert done or run.returncode == -signal.SIGKILL, run.stderr
         if damaged:
@@ -330,7 +330,7 @@ def test_an_older_backup_that_cannot_be_brought_up_to_date(
 
 
 def test_a_backup_with_a_log(database: Path, backup: Path) -> None:
-    """What stands in the log of a copied database is restored too, and the copy stays as it is."""
+    """The log of a copied database is restored, too, and the copy stays as it is."""
     with closing(sqlite3.connect(backup)) as other:
         other.execute("PRAGMA journal_mode=WAL")
         with other:
@@ -425,7 +425,7 @@ def test_a_full_disk(database: Path, backup: Path) -> None:
 
 
 def test_a_clean_end_leaves_one_file(database: Database) -> None:
-    """What the server wrote is in the database, with nothing beside it that a copy could miss."""
+    """Everything is in the database file, with nothing beside it that a copy could miss."""
     assert isinstance(database, Path)
     with Server(database) as server:
         assert "laurels.db-wal" in names(database.parent)

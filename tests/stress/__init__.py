@@ -6,11 +6,11 @@ from collections import Counter
 from secrets import randbelow
 
 SHOWN = 20
-"""How many faults are shown in full."""
+"""The number of faults that are shown in full."""
 
 
 def options(description: str, what: str, count: int) -> argparse.Namespace:
-    """Return how many to make and from which seed, as the command line says; print the seed."""
+    """Return the number and the seed on the command line; print the seed."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(f"--{what}", type=int, default=count, dest="count")
     parser.add_argument("--seed", type=int, default=randbelow(10**6))
@@ -20,7 +20,7 @@ def options(description: str, what: str, count: int) -> argparse.Namespace:
 
 
 def report(figures: str, faults: list[str]) -> None:
-    """Print what was seen; exit with status 1 if something broke."""
+    """Print the results; exit with status 1 if something broke."""
     print(figures)
     for fault, times in list(Counter(faults).items())[:SHOWN]:
         print(f"BROKEN ({times} times): {fault}")

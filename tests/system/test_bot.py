@@ -36,7 +36,7 @@ exec(compile(source.replace("call_later(60,", "call_later(0.05,"), "bot.py", "ex
 
 
 class Bot:
-    """The bot, started as its README says but for where Discord is and how soon it tries again."""
+    """The bot, started as its README says, except for Discord's address and shorter pauses."""
 
     def __init__(self, guild: Guild, laurels: str, login: tuple[str, str], log: Path) -> None:
         with socket.socket() as free:
@@ -69,7 +69,7 @@ class Bot:
         process = self.start()
         try:
             yield
-            assert "Traceback" not in self.read_log()  # later, what is under way may break off
+            assert "Traceback" not in self.read_log()  # later, work in progress may be cut off
             process.send_signal(2)  # Ctrl-C
             assert process.wait(60) == 0, self.log.read_text()
         finally:
@@ -78,7 +78,7 @@ class Bot:
         assert "Unclosed" not in self.read_log()
 
     def fail(self) -> str:
-        """Start it, and give what it says in the end."""
+        """Start it, and return the last thing it says."""
         assert self.start().wait(60) == 1
         log = self.read_log()
         assert "Traceback" not in log
@@ -86,14 +86,14 @@ class Bot:
         return log.splitlines()[-1]
 
     def read_log(self) -> str:
-        """Return what it wrote; that must hold no secret."""
+        """Return its output, which must hold no secret."""
         log = self.log.read_text()
         for secret in self.secrets:
             assert secret not in log
         return log
 
     def post(self, headers: dict[str, str], body: str) -> int:
-        """Send the bot a delivery that is not of the server's."""
+        """Send the bot a delivery that is not from the server."""
         url = f"http://127.0.0.1:{self.port}/"
         return requests.post(url, headers=headers, data=body.encode(), timeout=60).status_code
 

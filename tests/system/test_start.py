@@ -1,4 +1,4 @@
-"""Starting: configuration, and a database that is or is not up to date."""
+"""Starting: the configuration, and databases that are or are not up to date."""
 
 import subprocess
 from dataclasses import fields
@@ -13,7 +13,7 @@ from tests.support.server import BIN, ROOT, Server, environment
 
 
 def start(*command: str, database: Database, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Start something that is to stop by itself, soon."""
+    """Start something that should soon stop by itself."""
     return subprocess.run(
         [BIN / command[0], *command[1:]],
         cwd=ROOT,
@@ -124,7 +124,7 @@ def test_bad_settings(monkeypatch: pytest.MonkeyPatch, name: str, value: str) ->
     }.items(),
 )
 def test_good_settings(monkeypatch: pytest.MonkeyPatch, field: str, text: str) -> None:
-    """Each is read from its variable, and each is in this test."""
+    """Each is read from its variable, and all are in this test."""
     monkeypatch.setenv(field.upper(), text)
     changed = {one.name for one in fields(Settings) if _differs(one.name)}
     assert changed == {field}
