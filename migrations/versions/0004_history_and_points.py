@@ -1,4 +1,4 @@
-"""A whole history: what changed and when awards were given; what teams are worth."""
+"""A complete history, with changes and the times of awards; the points of teams."""
 
 import unicodedata
 
@@ -117,7 +117,7 @@ def _fold(text: str) -> str:
 
 
 def _take_times_from_the_log() -> None:
-    """Let awards, and who holds them, have the times that the log still knows.
+    """Fill in the times of awards, and of giving them, that are still in the log.
 
     The log is gone through once for each, however many events one award or account has.
     """

@@ -454,7 +454,7 @@ class Fuzz:
 
 
 def main() -> None:
-    given_ = options("Ask the server all kinds of things.", "requests", 2000)
+    given_ = options("Send the server all kinds of requests.", "requests", 2000)
     chance = Random(given_.seed)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         database = Path(folder) / "laurels.db"

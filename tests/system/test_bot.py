@@ -20,7 +20,7 @@ from tests.support.receiver import HttpServer
 from tests.support.server import BIN, ROOT, Server, command, create_bot
 
 ANN, BOB, CY = 10, 11, 12
-NO_ACCOUNT = "There is no such account. `/register` makes one."
+NO_ACCOUNT = "There is no such account. `/register` creates one."
 PICTURE = "https://example.com/1.png"
 FOLDER = ROOT / "examples/bot"
 README = (FOLDER / "README.md").read_text()
@@ -195,7 +195,7 @@ def test_roles(api: Api, guild: Guild, bot: Bot) -> None:
         guild.refuses = 2
         api("PATCH", f"/account/{CY}", team=2)
         guild.expect("12 -Team 1: Rouge", "12 +Team 2: Blue")
-        assert "Again in a minute: Forbidden: 403 Forbidden" in bot.read_log()
+        assert "Trying again in a minute: Forbidden: 403 Forbidden" in bot.read_log()
 
         body = json.dumps({"account": {"id": str(ANN)}})
         headers = {"webhook-id": f"msg_{uuid4().hex}", "webhook-timestamp": str(int(time.time()))}

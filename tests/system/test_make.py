@@ -47,7 +47,7 @@ def test_an_old_python(folder: Path) -> None:
     assert refused.returncode == 2
     (line, _) = refused.stderr.splitlines()  # the last line is make's
     assert line == (
-        f"Laurels needs Python 3.11 or newer, and {old} is 3.10: name another one, as in make run "
+        f"Laurels needs Python 3.11 or newer, and {old} is 3.10: name another, as in make run "
         "PYTHON=python3.13"
     )
     assert not (folder / ".venv").exists()
