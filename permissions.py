@@ -1,4 +1,4 @@
-"""Who may do what: the permissions, and the rules over them as pure functions.
+"""The permissions, and the rules of who may do what, as pure functions.
 
 Nothing here knows about Flask or the database. `RULES` is the whole policy, except for granting
 and revoking, which `may_grant` and `may_revoke` decide one permission at a time.
@@ -118,7 +118,7 @@ def _has(permission: Permission) -> Allowance:
 
 
 _IS_SELF = Allowance(
-    "to be this account",
+    "a session of this account",
     lambda caller, target: caller.account_id is not None and caller.account_id == target.account_id,
 )
 _IS_APP = Allowance("an app", lambda caller, _: caller.app_id is not None, of_target=False)

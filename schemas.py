@@ -218,7 +218,7 @@ class SignupsSchema(Sent):
 
 
 class HealthSchema(Sent):
-    """That the server works."""
+    """Confirmation that the server works."""
 
     status = ma.fields.String()
 
@@ -367,7 +367,7 @@ class NewSession(Body):
 
 
 class NewCallback(Body):
-    """Where to send the events of a type, and the secret to send and sign them with."""
+    """The URL to send the events of a type to, and the secret to send and sign them with."""
 
     url = Url(required=True)
     secret = Secret(required=True)

@@ -66,7 +66,7 @@ def _describe(app: App, token: str | None = None) -> str:
 @click.option("--grant", multiple=True, type=PERMISSION, help="A permission; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="All permissions that an app can have.")
 def create(name: str, grant: tuple[str, ...], everything: bool) -> str:
-    """Create an app called NAME and show its username and password, only once."""
+    """Create an app called NAME. Its username and password are shown only once."""
     _refuse_taken(name)
     app = App(name=name, permissions=int(APP_PERMISSIONS if everything else _permissions(grant)))
     token = app.renew_token()

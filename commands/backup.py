@@ -69,7 +69,7 @@ def _copy(copy: Path) -> None:
     """Copy all pages as they are at one moment.
 
     The open transaction shows the same pages to every step and, in WAL mode, holds up no writer.
-    Without it, each write by others would start the copy again, perhaps for ever.
+    Without it, each write by others would start the copy again, perhaps forever.
     """
     on_terminal = sys.stderr.isatty()
     with closing(sqlite3.connect(copy)) as target, transaction(write=False):

@@ -64,7 +64,7 @@ STORED_COUNTS: dict[str, tuple[InstrumentedAttribute[int], Select[Any]]] = {
 
 
 class Finding(NamedTuple):
-    """What was found, how bad it is, and what to do about it."""
+    """A finding: how bad it is, and what to do about it."""
 
     level: str
     text: str

@@ -43,7 +43,9 @@ POLL = 1000
 @click.option("--account", type=ID, metavar="ID", help="Only events about this account.")
 @click.option("--team", type=ID, metavar="ID", help="Only events about, or in, this team.")
 @click.option("--award", type=ID, metavar="ID", help="Only events about this award.")
-@click.option("--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only this type.")
+@click.option(
+    "--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only events of this type."
+)
 @click.option(
     "--limit", type=ID, default=1000, show_default=True, help="Only this many, the newest."
 )

@@ -63,7 +63,7 @@ IN_MEMORY = 2**20
 @click.argument("what", type=click.Choice(list(TABLES)))
 @with_appcontext
 def export(what: str) -> None:
-    """Write all accounts, teams or awards as CSV in UTF-8, as they are at one moment.
+    """Write all accounts, teams or awards as CSV in UTF-8, as of a single moment.
 
     An award has a row for each of its holders. Text, such as ids, is in quotes; times are in UTC;
     text that a spreadsheet could read as a formula gets an apostrophe in front. The database is

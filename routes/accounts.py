@@ -108,10 +108,10 @@ def edit_account(
     """Change an account, all or nothing.
 
     `name`, `discriminator` and `avatar_url` need the permission `manage_account_details`. `team`
-    (0 means none) needs `manage_account_teams`, or to be this account, or, to remove it from its
-    team, `manage_own_team` there. Each permission granted or revoked needs `manage_permissions` and
-    that permission; for `manage_own_team` it is also enough to have it in the same team, or to have
-    `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
+    (0 means none) needs `manage_account_teams`, or a session of this account, or, to remove it from
+    its team, `manage_own_team` there. Each permission granted or revoked needs `manage_permissions`
+    and that permission; for `manage_own_team` it is also enough to have it in the same team, or to
+    have `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
     revocation by the one before. An account that moves to another team loses `manage_own_team`,
     unless the request grants it there or its caller could; one that is left without a team always
     does.

@@ -26,7 +26,7 @@ TIMES = {
 """The columns that hold times, and whether they may be empty."""
 
 CHECKS = {"apps": 95, "accounts": 111}
-"""The permissions that each table allows; a table that is made anew forgets its checks."""
+"""The permissions that each table allows; a recreated table loses its checks."""
 
 SQLITE_TRIGGERS = {
     "INSERT": "UPDATE teams SET member_count = member_count + 1 WHERE id = NEW.team_id",

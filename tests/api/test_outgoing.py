@@ -41,7 +41,7 @@ def test_no_connection_is_used_twice_and_no_cookie_kept() -> None:
 
 @contextmanager
 def answering(answer: bytes, *, read: bool = True) -> Iterator[str]:
-    """Return the URL of a server that hangs up after its answer, sent once or for ever."""
+    """Return the URL of a server that hangs up after its answer, sent once or forever."""
 
     def serve(server: socket.socket) -> None:
         with suppress(OSError), server.accept()[0] as connection:

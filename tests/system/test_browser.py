@@ -154,7 +154,7 @@ ATTACKS = {
     "/accounts/new": '{"id": 5, "discriminator": 0, "permissions": 111, "name": "Evil="}',
     "/auth/reset_token": "=",
 }
-"""What a form can post as text: the name of its field, an equals sign, and the field's value."""
+"""A form can post this as text: its field's name, an equals sign, and the field's value."""
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "the same site"])

@@ -63,7 +63,7 @@ def test_a_busy_database(
 def test_a_turn_that_does_not_come(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer does not wait for ever for those before it."""
+    """A writer does not wait forever for those before it."""
     bot = Community(app).bot(APP_PERMISSIONS)
     monkeypatch.setattr("database.PATIENCE", 0.05)
     with app.app_context(), transaction(write=True), ThreadPoolExecutor() as pool:

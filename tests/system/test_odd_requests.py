@@ -220,7 +220,7 @@ CASES = {
     # Hosts
     "no host": (head(b"GET /health HTTP/1.1"), "200 next"),
     "an empty host": (head(b"GET /health HTTP/1.1", b"Host:"), "200 next"),
-    "a host that is none": (head(b"GET /health HTTP/1.1", b"Host: .."), "400 next"),
+    "an invalid host": (head(b"GET /health HTTP/1.1", b"Host: .."), "400 next"),
     "two hosts": (get(b"Host: y"), "400"),
     "the same host twice": (get(b"Host: x"), "400"),
     # Other protocols, and names that mean something to servers
