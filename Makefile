@@ -9,14 +9,14 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-# a .venv that was made in another folder, or by a Python that is not there any more, is of no use
+# a .venv made in another folder, or by a Python that no longer exists, is useless
 ANEW := $(shell grep -qsF " $(CURDIR)/.venv" .venv/pyvenv.cfg && \
 	$(BIN)/python -c "import pip" 2>/dev/null || echo anew)
 
 .PHONY: anew
 anew:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Laurels needs \
-	Python 3.11 or newer, and $(PYTHON) is %d.%d: name another one, as in make run PYTHON=python3.13" % v[:2])'
+	Python 3.11 or newer, and $(PYTHON) is %d.%d: name another, as in make run PYTHON=python3.13" % v[:2])'
 	rm -rf .venv
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
@@ -53,13 +53,13 @@ run: .venv/use ## Install, bring the database up to date, and serve on 127.0.0.1
 	$(BIN)/gunicorn
 
 .PHONY: dev
-dev: .venv/dev ## Serve for development, starting again at each change of the code
+dev: .venv/dev ## Serve for development, restarting at each change of the code
 	umask 077; $(BIN)/flask db upgrade
 	port=$$($(BIN)/python -c 'from config import Settings; print(Settings.load().port)') && \
 		$(BIN)/flask run --debug --port $$port
 
 .PHONY: demo
-demo: .venv/use ## Serve a throwaway community to try the server out with
+demo: .venv/use ## Serve a throwaway community to try out
 	$(BIN)/python -m examples.demo
 
 .PHONY: test
@@ -71,27 +71,27 @@ test: .venv/dev $(CLIENTS) ## Check format, lint, types and migrations, and run 
 	$(BIN)/pytest
 
 .PHONY: test-postgres
-test-postgres: .venv/dev $(CLIENTS) ## Run all tests on a PostgreSQL of their own in place of SQLite
+test-postgres: .venv/dev $(CLIENTS) ## Run all tests on a PostgreSQL of their own instead of SQLite
 	$(BIN)/pytest --postgresql
 
 .PHONY: format
-format: .venv/dev ## Format the code and mend what ruff can mend
+format: .venv/dev ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 .PHONY: fuzz
-fuzz: .venv/dev ## Ask the server all kinds of things: make fuzz OPTIONS="--requests 20000 --seed 1"
+fuzz: .venv/dev ## Send the server all kinds of requests: make fuzz OPTIONS="--requests 20000 --seed 1"
 	$(BIN)/python -m tests.stress.fuzz $(OPTIONS)
 
 .PHONY: chaos
-chaos: .venv/dev ## Let faults happen, and compare: make chaos OPTIONS="--runs 50 --seed 1"
+chaos: .venv/dev ## Cause faults, and compare the results: make chaos OPTIONS="--runs 50 --seed 1"
 	$(BIN)/python -m tests.stress.chaos $(OPTIONS)
 
 .PHONY: screenshots
-screenshots: .venv/dev ## Take the picture of the pages that the README shows
+screenshots: .venv/dev ## Retake the README's picture of the pages
 	$(BIN)/pytest -n 0 tests/system/test_browser.py -k screenshot --screenshots docs
 
 .PHONY: bench
-bench: .venv/dev ## Measure the server beside bare floors: make bench OPTIONS="--table 2"
+bench: .venv/dev ## Measure the server against bare minimums: make bench OPTIONS="--table 2"
 	$(BIN)/python -m benchmarks $(OPTIONS)
 
 .PHONY: profile
@@ -99,7 +99,7 @@ profile: .venv/dev ## Show where a request's time goes: make profile URL=/teams/
 	$(BIN)/python -m benchmarks.profile $(URL)
 
 .PHONY: lock
-lock: .venv/dev ## Pin anew all that the requirements need in turn
+lock: .venv/dev ## Pin the requirements and their own dependencies again
 	$(LOCK) --upgrade requirements-dev.txt -o requirements-dev.lock
 	for part in requirements requirements-postgresql; do \
 		$(LOCK) --constraints requirements-dev.lock $$part.txt -o $$part.lock || exit; done

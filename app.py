@@ -14,7 +14,7 @@ from routes import BLUEPRINTS
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Return the application, with the settings of the environment unless others are given.
+    """Return the application, with the environment's settings unless others are passed.
 
     A server, as opposed to a command, does not start on a database that is not up to date.
     """

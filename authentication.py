@@ -1,4 +1,4 @@
-"""Who is asking: HTTP Basic credentials to one `Principal`."""
+"""Authentication: from HTTP Basic credentials to one `Principal`."""
 
 import re
 
@@ -32,7 +32,7 @@ _SESSION = Statement(
 
 
 def unauthorized() -> Unauthorized:
-    """Return the error for absent or bad credentials, which never tells what is bad about them."""
+    """Return the error for missing or bad credentials; it never says what is wrong with them."""
     return Unauthorized(
         "This needs the username and token of an app (A...) or of a session that has not expired "
         "(S...), by HTTP Basic authentication.",
@@ -46,13 +46,13 @@ def has_credentials() -> bool:
 
 
 def authenticate() -> Principal:
-    """Find out whose credentials the request carries, and remember it for this request.
+    """Return the caller whose credentials the request carries, and remember them for this request.
 
-    Raises `Unauthorized` if there are none, or they are nobody's, or expired.
+    Raises `Unauthorized` if there are no credentials, or they are wrong or expired.
     """
     try:
         offered = request.authorization
-    except ValueError:  # characters over 127, which Werkzeug does not expect
+    except ValueError:  # characters beyond ASCII, which Werkzeug does not expect
         offered = None
     match = USERNAME.fullmatch((offered and offered.username) or "")
     if not offered or offered.type != "basic" or not match or int(match[2]) > MAX_ID:

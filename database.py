@@ -23,18 +23,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
 PATIENCE = 30.0
-"""For how many seconds a transaction waits for the writers before it."""
+"""How many seconds a transaction waits for the writers before it."""
 
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",  # readers and a writer at the same time
     "PRAGMA foreign_keys=ON",
     "PRAGMA cache_size=-4000",  # KiB: counting 100,000 accounts reads an index of 3 MiB
-    "PRAGMA journal_size_limit=8388608",  # bytes: a long read lets the log grow, not for good
+    "PRAGMA journal_size_limit=8388608",  # bytes: a long read makes the log grow, but not for good
 )
 
 _WRITERS = Lock()
-"""The writers of a process take turns here: SQLite's own way to wait is to ask again, later and
-later."""
+"""The writers of a process take turns here: SQLite's own way of waiting is to ask again, less and
+less often."""
 
 
 class BusyError(Exception):
@@ -68,7 +68,7 @@ db = SQLAlchemy(
     session_options={"class_": TransactionSession, "expire_on_commit": False},
     engine_options={
         "hide_parameters": True,  # errors are logged, secrets are not
-        "pool_use_lifo": True,  # the connection used last has its cache filled
+        "pool_use_lifo": True,  # the connection used last has a warm cache
         "max_overflow": -1,  # as many connections as the server has threads
     },
 )
@@ -76,7 +76,7 @@ db = SQLAlchemy(
 
 def init_app(app: Flask) -> None:
     """Connect the app to its database."""
-    if not app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):  # a server may be restarted
+    if not app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):  # its server may restart
         app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_pre_ping": True}
     db.init_app(app)
     with app.app_context():
@@ -88,11 +88,11 @@ def init_app(app: Flask) -> None:
         else:
             event.listen(db.engine, "connect", _set_up_postgresql)
             event.listen(db.engine, "begin", _begin_on_postgresql)
-            weakref.finalize(app, db.engine.dispose)  # psycopg warns of what is left open
+            weakref.finalize(app, db.engine.dispose)  # psycopg warns about open connections
 
 
 def database_file() -> Path | None:
-    """Return the file that the database is, or is to be, in; None if it is not SQLite."""
+    """Return the file that holds, or will hold, the database; None if it is not SQLite."""
     url = db.engine.url
     if db.engine.dialect.name != "sqlite" or url.database is None:
         return None
@@ -100,10 +100,10 @@ def database_file() -> Path | None:
 
 
 def _share_folder(app: Flask) -> None:
-    """Keep others from replacing the database for as long as the app lives, also in a fork.
+    """Keep others from replacing the database while the app lives, forks included.
 
     SQLite's own locks are not enough: a server has none while it has no connection. The folder is
-    locked, since a file for that would have an owner, who may be another than the server's.
+    locked, since a lock file would have an owner, and not always the server's user.
     """
     path = database_file()
     if path is not None:
@@ -115,9 +115,9 @@ def _share_folder(app: Flask) -> None:
 
 
 def claim_folder() -> None:
-    """Let nobody else use a database in the folder of the app's until this process ends.
+    """Keep all others from using a database in the app's folder until this process ends.
 
-    Raises OSError, `BlockingIOError` if somebody does.
+    Raises OSError: `BlockingIOError` if somebody is using one.
     """
     folder: int | None = current_app.extensions.get("database_folder")
     if folder is None:
@@ -126,7 +126,7 @@ def claim_folder() -> None:
 
 
 def close_database() -> None:
-    """Close all connections, the last of which puts SQLite's write-ahead log into the database."""
+    """Close all connections, the last of which moves SQLite's write-ahead log into the database."""
     if db.engine.dialect.name == "sqlite":
         with suppress(DBAPIError), db.engine.connect():
             pass
@@ -134,10 +134,10 @@ def close_database() -> None:
 
 
 def _make_private_file(*_: object) -> None:
-    """Make the database's file, if there is none, one that its owner alone may read."""
+    """Create the database file, if there is none, so that only its owner may read it."""
     path = database_file()
     if path is not None:
-        with suppress(OSError):  # it is there, or SQLite will say what is wrong
+        with suppress(OSError):  # it exists, or SQLite will say what is wrong
             path.touch(0o600, exist_ok=False)
 
 
@@ -171,7 +171,7 @@ def _set_up_postgresql(dbapi_connection: Any, _record: object) -> None:
 
 
 def _begin_on_postgresql(connection: Connection) -> None:
-    """Let a read see one snapshot, and let one writer at a time in, as BEGIN IMMEDIATE does."""
+    """Show a read one snapshot, and admit one writer at a time, as BEGIN IMMEDIATE does."""
     options = connection.get_execution_options()
     if not options.get("write"):
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -232,11 +232,11 @@ def connection() -> Connection:
 
 
 class Statement:
-    """A SQLAlchemy statement that is compiled once and then given to the driver itself.
+    """A SQLAlchemy statement that is compiled once and then passed straight to the driver.
 
-    That costs a tenth of what SQLAlchemy takes to execute it. Values are given by the names of the
-    bound parameters; rows come back as named tuples. A statement that reads needs no transaction:
-    outside of one, it is one of its own.
+    That costs a tenth of executing it by SQLAlchemy. Values are passed by the names of the bound
+    parameters; rows come back as named tuples. A statement that reads needs no transaction: outside
+    one, it is one of its own.
     """
 
     def __init__(self, statement: Executable) -> None:
@@ -289,7 +289,7 @@ class Statement:
             ) from error
 
     def _compile(self, dialect: Dialect) -> tuple[str, dict[str, Any]]:
-        """Compile the statement for a database, with parameters that go by their names."""
+        """Compile the statement for a database, with named parameters."""
         if dialect.name == "sqlite":
             dialect = sqlite.dialect(paramstyle="named")
         compiled = self._statement.compile(dialect=dialect)

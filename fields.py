@@ -19,21 +19,21 @@ from permissions import ALL_PERMISSIONS
 MAX_PER_PAGE = 1000
 MAX_POINTS = 1000
 MAX_ISSUES = 100
-"""So many issues of a request are listed."""
+"""The maximum number of a request's issues that are listed."""
 LEFT_OUT = "left out"
-"""The key under which messages about a list have the number of those that are left out of them."""
+"""The key, in the messages about a list, of the number of messages left out."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and surrogates, which are halves of characters."""
+"""Control characters, and surrogates (halves of characters)."""
 UNSEARCHABLE = re.compile(r"[\x00\ud800-\udfff]")
 HOST = re.compile(r"[\w.:-]+")
 SECRET = re.compile(r"[!-~]([ -~]*[!-~])?")
 KEY_PREFIX = "whsec_"
 DISCORD_ID = {"type": "string", "pattern": "^[0-9]{1,19}$"}
-"""How the ids of accounts are described: as strings alone, since JavaScript rounds such numbers."""
+"""How account ids are described: only as strings, since JavaScript rounds such numbers."""
 
 
 class Message(str):
-    """An issue in words, with the machine word that names its kind."""
+    """An issue's sentence, with the word that names its kind to programs."""
 
     __slots__ = ("type",)
 
@@ -55,7 +55,7 @@ UNKNOWN_FIELD = Message("This endpoint has no such field.", "unknown_field")
 
 
 def not_found(name: str) -> Message:
-    """Return the message that there is no record with an id."""
+    """Return the message for an id that no record has."""
     return Message(f"There is no such {name}.", "not_found")
 
 
@@ -80,7 +80,7 @@ class Number(ma.fields.Integer):
         return None
 
     def refuse(self) -> ValidationError:
-        """Return the error for a value that stands for no number."""
+        """Return the error for a value that does not stand for a number."""
         return self.make_error("invalid", min=self.least, max=self.most)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
@@ -101,8 +101,8 @@ class Id(Number):
 class Reference(Id):
     """The id of a record that must exist.
 
-    `model` says which; where `none` is true, 0 stands for no record, and becomes None. The id is
-    looked up after the request's shape was checked, together with all others (see `references.py`).
+    `model` is its model; if `none` is true, 0 stands for no record, and becomes None. The id is
+    looked up after the request's shape is checked, together with all others (see `references.py`).
     """
 
     def __init__(self, model: type[Base], *, none: bool = False, **kwargs: Any) -> None:
@@ -118,7 +118,7 @@ class Reference(Id):
 
 
 class PathReference(Reference):
-    """An id in the path: what is not an id at all is the id of nothing."""
+    """An id in the path: one that is malformed counts as the id of no record."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:
@@ -130,7 +130,7 @@ class PathReference(Reference):
 class ListOf(ma.fields.List[Any]):
     """A JSON list of ids.
 
-    However many of them are bad, their messages are few, and None stands in the place of each.
+    However many are bad, few have a message; None takes the place of each bad one.
     """
 
     inner: Number
@@ -156,7 +156,7 @@ class Text(ma.fields.String):
 
 
 def length(most: int, least: int = 1) -> validate.Length:
-    """Bound the length of a text, in characters."""
+    """Return a check of a text's length, in characters."""
     kind = "too_long" if least == 0 else "length"
     return validate.Length(
         least, most, error=Message(f"This must have {least} to {most} characters.", kind)
@@ -172,13 +172,13 @@ def readable(text: str) -> None:
 
 
 def searchable(text: str) -> None:
-    """Refuse text that no stored name can contain and that a database may stumble over."""
+    """Refuse text that no stored name can contain and that a database may reject."""
     if UNSEARCHABLE.search(text):
         raise ValidationError(Message("This must not contain NUL or surrogates."))
 
 
 def web_address(url: str) -> None:
-    """Refuse what is not an absolute http or https URL with a host."""
+    """Refuse anything but an absolute http or https URL with a host."""
     try:
         parts = urlsplit(url)
         good = (
@@ -187,16 +187,16 @@ def web_address(url: str) -> None:
             and parts.port != 0
             and not re.search(r"\s", url)
         )
-    except ValueError:  # a port that is none, an address in brackets that is none
+    except ValueError:  # a bad port, or a bad address in brackets
         good = False
     if not good:
         raise ValidationError(Message("This must be an absolute http or https URL."))
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key that a secret stands for, as Standard Webhooks says.
+    """Return the key that a secret stands for, as Standard Webhooks specifies.
 
-    Raises ValueError if it starts with `whsec_` and the rest is not base64, or nothing.
+    Raises ValueError if it starts with `whsec_` and the rest is not base64, or empty.
     """
     if secret.startswith(KEY_PREFIX):
         key = base64.b64decode(secret.removeprefix(KEY_PREFIX), validate=True)
@@ -207,7 +207,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def usable(secret: str) -> None:
-    """Refuse what cannot stand in a header, or looks like a signing key but is none."""
+    """Refuse text that cannot be in a header, or looks like a signing key but is not one."""
     if not SECRET.fullmatch(secret):
         raise ValidationError(
             Message("This must be printable ASCII characters, with no space at either end.")
@@ -215,7 +215,7 @@ def usable(secret: str) -> None:
     try:
         signing_key(secret)
     except ValueError:
-        raise ValidationError(Message("After `whsec_` there must be base64.")) from None
+        raise ValidationError(Message("`whsec_` must be followed by base64.")) from None
 
 
 class Name(Text):
@@ -233,7 +233,7 @@ class Url(Text):
 
 
 class Secret(Text):
-    """What deliveries are sent with, and signed by."""
+    """The secret that deliveries are sent and signed with."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(validate=[length(2047), usable], **kwargs)
@@ -265,7 +265,7 @@ class EventName(ma.fields.Enum[EventType]):
     """A type of event."""
 
     default_error_messages = {
-        "unknown": Message("There is no such type of event. There are: {choices}.")
+        "unknown": Message("There is no such type of event. The types are: {choices}.")
     }
 
     def __init__(self) -> None:
@@ -273,11 +273,11 @@ class EventName(ma.fields.Enum[EventType]):
 
 
 class LoggedType(Text):
-    """A type of event, of those that only the log has, too."""
+    """A type of event, including those that are only in the log."""
 
     def __init__(self, **kwargs: Any) -> None:
         types = [*EventType, *LogType]
-        unknown = Message(f"There is no such type of event. There are: {', '.join(types)}.")
+        unknown = Message(f"There is no such type of event. The types are: {', '.join(types)}.")
         super().__init__(validate=validate.OneOf(types, error=unknown), **kwargs)
 
 

@@ -19,21 +19,19 @@ bind = _settings.address
 wsgi_app = "app:create_app()"
 worker_class = Worker
 workers = _settings.workers
-threads = 32  # threads wait for Discord and for receivers, who may call back meanwhile
+threads = 32  # threads wait for Discord and for receivers, which may call back meanwhile
 worker_connections = 800  # below the usual limit of 1,024 open files, with room for our own
 keepalive = 75  # longer than clients keep a connection, so that none sends on one just closed
-preload_app = (
-    True  # what keeps the app from starting stops the server, not one worker after another
-)
+preload_app = True  # an app that cannot start stops the server, not one worker after another
 control_socket_disable = True
-forwarded_allow_ips = ""  # what a proxy says is believed in app.py alone, as TRUSTED_PROXIES says
+forwarded_allow_ips = ""  # only app.py believes a proxy, as TRUSTED_PROXIES says
 loglevel = _settings.log_level.lower()
 
 
 def on_starting(server: Any) -> None:
-    """End with one line if it is not possible to listen at the address."""
+    """Exit with one line if the server cannot listen on the address."""
     inherited = os.environ.keys() & {"GUNICORN_FD", "LISTEN_FDS"}
-    if inherited or server.cfg.bind != [bind]:  # it listens already, or elsewhere
+    if inherited or server.cfg.bind != [bind]:  # it is listening already, or elsewhere
         return
     family = socket.AF_INET6 if ":" in _settings.host else socket.AF_INET
     for _ in range(10):
@@ -42,10 +40,10 @@ def on_starting(server: Any) -> None:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise SystemExit(
-                    f"Bad configuration: HOST or PORT: cannot listen at {bind}: "
+                    f"Bad configuration: HOST or PORT: cannot listen on {bind}: "
                     f"{os.strerror(error.errno or 0)}."
                 ) from None
-            time.sleep(0.1)  # a server that was killed is there for a moment more
+            time.sleep(0.1)  # a killed server lingers for a moment
         else:
             return
     raise SystemExit(
@@ -65,18 +63,16 @@ def pre_request(_worker: object, request: Any) -> None:
 
 
 def pre_fork(_server: object, _worker: object) -> None:
-    """Keep what was loaded so far in pages that master and worker share, and signals to stop."""
+    """Keep everything loaded so far in memory that master and worker share, and hold signals."""
     gc.collect()
     gc.freeze()
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, STOPS
-    )  # until the worker, or the master, can handle them
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until worker and master can handle them
 
 
 os.register_at_fork(after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS))
 
 
 def on_exit(server: Any) -> None:
-    """Leave the database in one file, after all workers ended."""
+    """Leave the database in one file, after all workers have ended."""
     with server.app.wsgi().app_context():
         close_database()

@@ -40,7 +40,7 @@ def now() -> float:
 
 
 def utc(seconds: float) -> datetime:
-    """Return a time for people."""
+    """Return a time as text for people."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -57,7 +57,7 @@ Created = Annotated[float, mapped_column(Double, default=now)]
 
 
 def _only(permissions: Permission) -> CheckConstraint:
-    """Keep any other permission than these out of a table."""
+    """Return the constraint that a table has no other permissions than these."""
     return CheckConstraint(f"permissions & ~{permissions:d} = 0", name="permissions")
 
 
@@ -67,17 +67,17 @@ def new_token() -> str:
 
 
 def digest(token: str) -> bytes:
-    """Return the digest that is kept of a token."""
+    """Return the digest of a token, which is stored instead of it."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def is_token(token: str, kept: bytes) -> bool:
-    """Return whether a digest is that of a token, in a time that tells nothing about it."""
+    """Return whether a digest is a token's, in a time that reveals nothing about it."""
     return hmac.compare_digest(digest(token), kept)
 
 
 class Searchable:
-    """A name, and the same folded: what lists are ordered by and searched in."""
+    """A name, and the same folded, by which lists are ordered and searched."""
 
     name: Mapped[Name]
     search_name: Mapped[str] = mapped_column(Folded)
@@ -103,8 +103,8 @@ class Credential:
 class Team(Searchable, Base):
     """A team.
 
-    `member_count`, and `points` and `award_count` of its awards, are kept by triggers of the
-    database (see migrations 0003 and 0004): counting them would be most of the time of a read.
+    `member_count`, and `points` and `award_count` of its awards, are kept up to date by triggers of
+    the database (see migrations 0003 and 0004): counting would take most of a read's time.
     """
 
     __tablename__ = "teams"
@@ -141,8 +141,8 @@ class Account(Searchable, Base):
 class Award(Base):
     """An award, given to accounts and to a team, to which it is worth `points`.
 
-    `holder_count` is kept by triggers of the database (see migration 0004). `created_at` is None
-    where it was not known when times of awards began to be kept.
+    `holder_count` is kept up to date by triggers of the database (see migration 0004). `created_at`
+    is None for an award from before such times were kept.
     """
 
     __tablename__ = "awards"
@@ -215,7 +215,7 @@ class App(Credential, Base):
 
 
 class EventType(StrEnum):
-    """The types of events that apps may be told of, each with the parts of its body.
+    """The types of events that apps can be told about, each with the parts of its body.
 
     The first part is what the event is about.
     """
@@ -243,12 +243,12 @@ class EventType(StrEnum):
 
     @property
     def subject(self) -> str:
-        """What it is about: an account, a team or an award."""
+        """The kind of thing it is about: an account, a team or an award."""
         return self.body[0]
 
 
 class LogType(StrEnum):
-    """The types of events that are in the log alone, each with what it is about."""
+    """The types of events that are only in the log, each with the kind of thing it is about."""
 
     subject: str
 
@@ -270,7 +270,7 @@ class LogType(StrEnum):
 class Event(Base):
     """Something that happened: the log of who did what to whom, by ids and without names.
 
-    `changed` is a JSON list of attributes; of an app's callbacks it names the types of events.
+    `changed` is a JSON list of attributes; for an app's callbacks, of types of events.
     `granted` and `revoked` are permissions.
     """
 
@@ -298,11 +298,11 @@ class Event(Base):
 
 
 class Callback(Base):
-    """A URL that an app is told one type of event at, and how its receiver does.
+    """The URL at which an app is told about one type of event, and the state of its receiver.
 
-    `lease` names who sends its deliveries at present, until `leased_until`, which stays: the one
-    with the earliest has the next turn. `resting_until` is the end of the pause after the receiver
-    could not be reached `failures` times in a row.
+    `lease` names the process that is sending its deliveries, until `leased_until`, which stays: the
+    callback with the earliest has the next turn. `resting_until` is the end of the pause after the
+    receiver could not be reached `failures` times in a row.
     """
 
     __tablename__ = "callbacks"
@@ -322,11 +322,11 @@ class Callback(Base):
 
 
 class Delivery(Base):
-    """A message that a callback is still to be sent; it is deleted once the receiver took it.
+    """A message still to be sent to a callback; it is deleted once the receiver has accepted it.
 
     `subject` is the account or team that it is about: deliveries of a callback about the same one
-    keep their order, so `due_at` is None behind an earlier one. Otherwise it is 0 (at once), or the
-    end of the pause after `attempts` refusals.
+    keep their order, so `due_at` is None behind an earlier delivery. Otherwise it is 0 (at once),
+    or the end of the pause after `attempts` refusals.
     """
 
     __tablename__ = "deliveries"

@@ -1,7 +1,7 @@
-"""Who may do what: the permissions, and the rules over them as pure functions.
+"""The permissions, and the rules of who may do what, as pure functions.
 
-Nothing here knows of Flask or of the database. `RULES` is the whole policy but for granting
-and revoking, which `may_grant` decides one permission at a time.
+Nothing here knows about Flask or the database. `RULES` is the whole policy, except for granting
+and revoking, which `may_grant` and `may_revoke` decide one permission at a time.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +45,7 @@ ACCOUNT_PERMISSIONS = ALL_PERMISSIONS & ~Permission.AUTHENTICATE_USERS
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """The caller of a request, as they were before it: an app, or an account by its session."""
+    """The caller of a request, as they were before it: an app, or an account with a session."""
 
     permissions: Permission
     app_id: int | None = None
@@ -73,7 +73,7 @@ class Principal:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a request is about, as it was before the request, and the team it asks for."""
+    """The subject of a request, as it was before the request, and the team it asks for."""
 
     account_id: int | None = None
     team_id: int | None = None
@@ -101,7 +101,7 @@ class Action(Enum):
 class Allowance:
     """One way to be allowed something: a test, and the same in words.
 
-    `of_target` says whether the test looks at what the request is about, or at the caller alone.
+    `of_target` says whether the test looks at the request's target, or only at the caller.
     """
 
     words: str
@@ -118,7 +118,7 @@ def _has(permission: Permission) -> Allowance:
 
 
 _IS_SELF = Allowance(
-    "to be this account",
+    "a session of this account",
     lambda caller, target: caller.account_id is not None and caller.account_id == target.account_id,
 )
 _IS_APP = Allowance("an app", lambda caller, _: caller.app_id is not None, of_target=False)
@@ -153,30 +153,30 @@ LIST = ", ".join(f"{permission:d} `{permission.label}`" for permission in Permis
 
 
 def may(caller: Principal, action: Action, target: Target) -> bool:
-    """Return whether a rule allows the caller this action; what no rule allows is denied."""
+    """Return whether a rule allows the caller this action; anything else is denied."""
     return any(allowance.holds(caller, target) for allowance in RULES[action])
 
 
 def depends_on_target(action: Action) -> bool:
-    """Return whether it depends on what a request is about, not on the caller alone, who may."""
+    """Return whether an action's rules look at the target, not only at the caller."""
     return any(rule.of_target for rule in RULES[action])
 
 
 def may_ever(caller: Principal, action: Action) -> bool:
-    """Return whether there may be something that the caller is allowed this action with."""
+    """Return whether the caller may be allowed this action on some target."""
     nothing = Target()
     return any(rule.of_target or rule.holds(caller, nothing) for rule in RULES[action])
 
 
 def needs(action: Action) -> str:
-    """Return what an action needs, in words."""
+    """Return the requirements of an action, in words."""
     return ", or ".join(allowance.words for allowance in RULES.get(action, ()))
 
 
 def may_grant(caller: Principal, permission: Permission, team_id: int | None) -> bool:
     """Return whether the caller may grant one permission to an account in this team.
 
-    `authenticate_users` is for apps: no account is ever given it.
+    `authenticate_users` is for apps: no account ever gets it.
     """
     return permission is not Permission.AUTHENTICATE_USERS and may_revoke(
         caller, permission, team_id
@@ -208,7 +208,7 @@ def refused_revocations(
 def after_move(
     caller: Principal, held: Permission, granted: Permission, team_id: int | None
 ) -> Permission:
-    """Return what an account holds once the caller moved it to another team, or to none.
+    """Return an account's permissions after the caller moves it to another team, or to none.
 
     `manage_own_team` belongs to a team, so it stays behind, unless this request grants it for
     the new team or its caller could; with no team there is nothing to hold it for.

@@ -1,7 +1,7 @@
-"""What the API answers with, as statements that write the JSON.
+"""The API's answers, as statements that return JSON.
 
-The database writes it, since making it of rows is where the time of a read would go. What an object
-looks like is told by `shapes.py`. `first`, `value` and so on: see `Statement`.
+The database writes it, since making it from rows would take most of a read's time. `shapes.py` says
+what each object looks like. For `first`, `value` and so on, see `Statement`.
 """
 
 from functools import cache
@@ -112,7 +112,7 @@ SESSION = Line(
         password=bindparam("password", type_=Text),
     )
 )
-"""What a statement that makes or renews a session returns."""
+"""The JSON that a statement that creates or renews a session returns."""
 
 _own = Callback.app_id == _APP_ID
 _CALLBACK = Statement(
@@ -166,7 +166,7 @@ def callbacks(app_id: int | None) -> JSON | None:
 
 
 def account_page(*, q: str, page: int, per_page: int, team: int | None = None) -> JSON | None:
-    """Return one page of the accounts with `q` in their name, by name, perhaps of one team.
+    """Return one page of the accounts with `q` in their name, by name, optionally of one team.
 
     None if there is no such team.
     """
@@ -181,9 +181,9 @@ def team_page(*, q: str, page: int, per_page: int) -> JSON | None:
 def award_page(
     *, q: str, page: int, per_page: int, team: int | None = None, account: int | None = None
 ) -> JSON | None:
-    """Return one page of the awards with `q` in their title, by title, of a team or an account.
+    """Return one page of the awards with `q` in their title, by title.
 
-    None if there is no such team or account.
+    Optionally only those of a team or an account: None if there is no such team or account.
     """
     return _search(Award, q, page, per_page, team=team, account=account)
 
@@ -231,9 +231,9 @@ def _one_page(
 
 @cache
 def _page(model: type[Account | Team | Award], *of: str, named: bool) -> Statement:
-    """Return the statement that answers with one page of what a search finds.
+    """Return the statement that answers with one page of a search's results.
 
-    `of` names the owners that the search is about: a team, or the account that holds an award.
+    `of` names the owners that the search is limited to: a team, or an account that holds awards.
     """
     schema, list_of, name = _PAGES[model]
     conditions: list[ColumnElement[bool]] = []
@@ -273,8 +273,8 @@ def _award_list(which: Select[Any]) -> ColumnElement[Any]:
 def _standing_list() -> ColumnElement[Any]:
     """Return the JSON of one page of the teams, by their points.
 
-    A team's rank is how many have more points, and 1. These are counted for the first of the page
-    alone: ranks of others follow from their places.
+    A team's rank is 1 more than the number of teams with more points. These are counted only for
+    the first team of the page: the other ranks follow from their places.
     """
     order = (Team.points.desc(), Team.search_name, Team.id)
     shown = select(Team.id).order_by(*order).limit(_SIZE).offset(_OFFSET)
@@ -308,18 +308,18 @@ _PAGES: dict[type[Account | Team | Award], tuple[Any, Any, Any]] = {
     Team: (TeamPageSchema, team_list, Team.search_name),
     Award: (AwardPageSchema, _award_list, Award.search_title),
 }
-"""For each list, its schema, the statement of its data, and the names that are searched."""
+"""For each list, its schema, the statement of its data, and the column that is searched."""
 _TEAM_OF = {Account: Account.team_id, Award: Award.team_id}
 _EXISTS = {
     "team": exists().where(Team.id == _TEAM_ID),
     "account": exists().where(Account.id == _ACCOUNT_ID),
 }
-"""That the owner of what a search is about is there."""
+"""Whether the owner that a search is limited to exists."""
 
 
 @cache
 def _events(*about: str) -> Statement:
-    """Return the statement that answers with events, of those that are about something.
+    """Return the statement that answers with events; `about` names the filters.
 
     Each way in which an event can be about a team has an index of its own.
     """
@@ -353,10 +353,10 @@ def _events(*about: str) -> Statement:
 def select_waiting(
     *, resting_until: ColumnElement[float | None], retry_at: ColumnElement[float | None]
 ) -> Select[Any]:
-    """Return the statement for what waits for a callback, given when a rest and a pause end.
+    """Return the statement for a callback's queue, given the ends of its rest and of a pause.
 
-    Each subject's deliveries go out with the first of them, which is the one that `due_at` is known
-    of. So the first of all are about the subjects whose first ones are the first.
+    A subject's deliveries go out together with its first, the only one whose `due_at` is known. So
+    the first deliveries of all are about the subjects whose first delivery goes out first.
     """
     callback = (
         select(Callback.id, Callback.last_error, resting_until.label("resting_until"))

@@ -1,4 +1,4 @@
-"""What goes over the wire: one class for each JSON object and each set of parameters."""
+"""Everything sent over the wire: one class for each JSON object and each set of parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,9 +35,9 @@ from models import MAX_ID, Account, Award, EventType, Team
 
 
 class Sent(ma.Schema):
-    """The base of all objects that are sent: each attribute is there, and no other is.
+    """The base of all objects that are sent: each attribute is present, and no other.
 
-    Attributes have examples, of which the API's description makes its own.
+    Attributes have examples, from which the API's description builds its own.
     """
 
     class Meta:
@@ -46,7 +46,7 @@ class Sent(ma.Schema):
         unknown = ma.RAISE
 
     def on_bind_field(self, field_name: str, field: ma.fields.Field[Any]) -> None:
-        """Let the description say that an attribute is always there."""
+        """Make the description say that an attribute is always present."""
         field.required = True
 
 
@@ -218,7 +218,7 @@ class SignupsSchema(Sent):
 
 
 class HealthSchema(Sent):
-    """That the server works."""
+    """Confirmation that the server works."""
 
     status = ma.fields.String()
 
@@ -267,7 +267,7 @@ class PingBodySchema(Sent):
 
 
 def event_body(event: EventType) -> type[ma.Schema]:
-    """Return the schema of what receivers are sent about an event."""
+    """Return the schema of the body that receivers are sent about an event."""
     parts: dict[str, ma.fields.Field[Any]] = {
         "account": ma.fields.Nested(AccountSchema),
         "team": ma.fields.Nested(TeamSchema, allow_none=event.subject != "team"),
@@ -290,7 +290,7 @@ class Body(ma.Schema):
     }
 
     def on_bind_field(self, field_name: str, field: ma.fields.Field[Any]) -> None:
-        """Let the description say that null is taken for what need not be given."""
+        """Make the description say that null is accepted for what is not required."""
         field.allow_none = not field.required
 
     @ma.pre_load
@@ -367,20 +367,20 @@ class NewSession(Body):
 
 
 class NewCallback(Body):
-    """Where to send the events of a type, and the secret to send and sign them with."""
+    """The URL to send the events of a type to, and the secret to send and sign them with."""
 
     url = Url(required=True)
     secret = Secret(required=True)
 
 
 class DiscordLogin(Body):
-    """The token that Discord gave for a member."""
+    """The token that Discord issued for a member."""
 
     token = Text(required=True, validate=length(2047))
 
 
 def says(description: str) -> dict[str, str]:
-    """Return what lets the description say this of a parameter."""
+    """Return the metadata that describes a parameter so."""
     return {"description": description}
 
 

@@ -1,4 +1,4 @@
-"""JSON that the database writes: how each one spells it, and the objects of the API.
+"""JSON written by the database: how each kind of database spells it, and the API's objects.
 
 An object's JSON is made from its schema, which says what the object looks like, and the columns of
 the same names: a missing one fails at import.
@@ -40,7 +40,7 @@ from schemas import (
 
 
 class _Spelled(FunctionElement[Any]):
-    """A function that each database spells in its own way, with `{}` for what it is given."""
+    """A function that each database spells in its own way, with `{}` for its arguments."""
 
     inherit_cache = True
     sqlite: str
@@ -55,39 +55,39 @@ def _spell(element: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
 
 
 class Object(_Spelled):
-    """A JSON object, of names and values in turn."""
+    """A JSON object, from alternating names and values."""
 
     sqlite, postgresql = "json_object({all})", "json_build_object({all})"
 
 
 class _List(_Spelled):
-    """A JSON list of a value of each row; the rows are in order, PostgreSQL asks for it again."""
+    """A JSON list of a value from each row; the rows are in order, but PostgreSQL must be told."""
 
     sqlite = "json_group_array({0})"
     postgresql = "coalesce(json_agg({0} ORDER BY {1}), '[]')"
 
 
 class Map(_Spelled):
-    """A JSON object of a name and a value of each row."""
+    """A JSON object of a name and a value from each row."""
 
     sqlite, postgresql = "json_group_object({all})", "coalesce(json_object_agg({all}), '{{}}')"
 
 
 class Json(_Spelled):
-    """JSON that is given as text, or what SQLite takes for that behind a table expression."""
+    """JSON from text, or from a table expression, whose JSON SQLite takes for text."""
 
     sqlite, postgresql = "json({0})", "CAST({0} AS JSON)"
 
 
 class _Seconds(_Spelled):
-    """A time as a JSON number, to the microsecond: SQLite's own have only 15 digits."""
+    """A time as a JSON number, to the microsecond: SQLite's own numbers have only 15 digits."""
 
     sqlite = "json(CASE WHEN {0} IS NOT NULL THEN printf('%.6f', {0}) END)"
     postgresql = "{0}"
 
 
 class Line(_Spelled):
-    """JSON as a line of bytes in UTF-8, so that nobody decodes and encodes it on its way."""
+    """JSON as a line of bytes in UTF-8, so that nothing decodes and encodes it on its way."""
 
     sqlite = "CAST({0} || char(10) AS BLOB)"
     postgresql = "convert_to(CAST({0} AS TEXT) || chr(10), 'UTF8')"
@@ -102,7 +102,7 @@ class RandomHex(_Spelled):
 
 
 class _Position(_Spelled):
-    """The place of one text in another, from 1, or 0."""
+    """The position of one text in another, from 1, or 0 if it is not in it."""
 
     sqlite, postgresql = "instr({all})", "strpos({all})"
 
@@ -114,20 +114,20 @@ class _Elements(_Spelled):
 
 
 def given_ids(name: str = "ids") -> Select[Any]:
-    """Return the ids in the JSON list that a statement is given by a name."""
+    """Return the ids in the JSON list that is bound to a name."""
     elements = _Elements(bindparam(name, type_=Text)).table_valued("value")
     return select(cast(elements.c.value, BigInteger))
 
 
 def has_text(folded: Any, text: BindParameter[str]) -> ColumnElement[bool]:
-    """Return whether folded text contains another, as it is: nothing in it has a meaning."""
+    """Return whether folded text contains another, literally: there are no wildcards."""
     return _Position(folded, text) > 0
 
 
 def shape(schema: type[ma.Schema], source: Any = None, **given: Any) -> ColumnElement[Any]:
-    """Return the JSON of what a schema describes.
+    """Return the JSON of the object that a schema describes.
 
-    Its attributes are the columns of `source` with their names, unless they are given.
+    Its attributes are the columns of `source` with the same names, unless they are passed.
     """
     parts: list[Any] = []
     for name, field in schema().dump_fields.items():
@@ -143,7 +143,7 @@ def shape(schema: type[ma.Schema], source: Any = None, **given: Any) -> ColumnEl
 
 
 def list_of(value: ColumnElement[Any], rows: FromClause, *order: Any) -> ColumnElement[Any]:
-    """Return the JSON list of a value of each row, in an order that the rows have already."""
+    """Return the JSON list of a value from each row, in the order that the rows already have."""
     return select(_List(value, *order)).select_from(rows).scalar_subquery()
 
 
@@ -180,7 +180,7 @@ class Accounts(NamedTuple):
 
 
 def teams_of(rows: FromClause, *, many: bool = True) -> CTE:
-    """Return the teams of rows, and the JSON of each: it is read once, however many share it."""
+    """Return the teams of rows with their JSON, each read once, however many rows share it."""
     in_use = select(rows.c.team_id)
     teams = select(Team.id, TEAM.label("json")).where(Team.id.in_(in_use)).cte("shown_teams")
     if many:  # without this, SQLite reads it again for each row

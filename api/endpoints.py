@@ -1,16 +1,16 @@
 """The life of a request.
 
-A route says all there is to an endpoint: what it takes, what it returns, and what it needs. That is
-enforced here and documented by `openapi.py`. A view gets the ids that the path names, and the query
-or the body as a dict; whatever they name exists, and the caller may do this to it.
+A route declares what an endpoint takes, returns and needs. That is enforced here and documented by
+`openapi.py`. A view gets the ids in the path, and the query or the body as a dict; the records that
+they name exist, and the caller may do this to them.
 
 1. Credentials, and permissions that depend on the caller alone, are checked before a body is read.
 2. Path, query and body become checked values, or issues.
 3. Discord is asked, with no transaction open.
-4. A write runs in one transaction, in which its caller is judged again and what it names is looked
-   up. The view of a read is one statement, and so one snapshot of the database.
-5. What the write's events gave to deliver is sent.
-6. What was committed is answered, or what came of it outside, for an endpoint with a `then`.
+4. A write runs in one transaction, in which its caller is checked again and the records that it
+   names are looked up. The view of a read is one statement, and so one snapshot of the database.
+5. If the write had events, the deliveries that are due are sent.
+6. The response is the committed state, or the return value of the endpoint's `then`.
 """
 
 import json
@@ -44,14 +44,14 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """An endpoint, by what its route says of it.
+    """An endpoint, as its route declares it.
 
-    `returns` holds the schemas of its answers by their status; the first status is the one of an
-    answer that is not an int. `needs` is None where anybody may call it. `discord` names the field
-    of the body that may hold a Discord token: the view gets its user as `discord_user`, and a
-    request with nothing else needs no credentials. `then` is what a write does outside, once it is
-    committed and no transaction is open: it gets what the view returned, and returns the answer.
-    `errors` documents errors of its own. A `deprecated` endpoint is another path of the same view.
+    `returns` holds the schemas of its responses by status; the first status is used unless the view
+    returns one. `needs` is None if anybody may call it. `discord` names the field of the body that
+    may hold a Discord token: the view gets its user as `discord_user`, and a body with nothing else
+    needs no credentials. `then` is a write's work outside, done after the commit with no
+    transaction open: it takes the view's return value and returns the response. `errors` documents
+    errors of its own. A `deprecated` endpoint is another path of the same view.
     """
 
     method: str
@@ -109,7 +109,7 @@ class Endpoint:
         absent = self._missing(parsed)
         if parsed.issues or absent:
             raise Invalid(parsed.issues, absent)
-        raise unauthorized()  # whoever asked has been deleted since
+        raise unauthorized()  # the caller has been deleted since
 
     def _write(self, path: dict[str, str]) -> Any:
         judged = self.needs is not None and (has_credentials() or not self.discord)
@@ -131,7 +131,7 @@ class Endpoint:
             return self.view(**self._arguments(parsed), **told)
 
     def _admit(self) -> None:
-        """Refuse callers who are nobody, or who may not do this to anything."""
+        """Refuse callers with bad credentials, and those who may not do this to anything."""
         caller = authenticate()
         if self.needs and not may_ever(caller, self.needs):
             raise Forbidden(f"This needs {needs(self.needs)}.")
@@ -155,7 +155,7 @@ class Endpoint:
         return arguments
 
     def _ask_discord(self, parsed: Parsed) -> dict[str, Any]:
-        """Return the Discord user that a token in the body belongs to, as the view takes it."""
+        """Return the Discord user that a token in the body belongs to, as the view's argument."""
         if not self.discord:
             return {}
         token = parsed.body.pop(self.discord, None)
@@ -164,14 +164,14 @@ class Endpoint:
         try:
             return {"discord_user": identify(token)}
         except BadTokenError:
-            if self.needs is None:  # the token is what the caller is known by
+            if self.needs is None:  # the token is the caller's only credential
                 challenge = WWWAuthenticate("bearer", {"error": "invalid_token"})
                 raise Unauthorized(BAD_TOKEN, www_authenticate=challenge) from None
             parsed.issues.append(issue(["body", self.discord], Message(BAD_TOKEN)))
             return {}
 
     def _answer(self, result: Any) -> Response:
-        """Return the response: a view returns JSON, or what is to be JSON, or a mere status."""
+        """Return the response to a view's JSON, or value to be made JSON, or mere status."""
         status = next(iter(self.returns))
         if isinstance(result, int) or result is None:
             return Response(status=result or status)
@@ -202,7 +202,7 @@ class Blueprint(flask.Blueprint):
         return self._endpoint("GET", rules, options)
 
     def post(self, *rules: str, **options: Any) -> Callable[[View], View]:
-        """Make an endpoint that makes something new."""
+        """Make an endpoint that creates something."""
         return self._endpoint("POST", rules, options)
 
     def put(self, *rules: str, **options: Any) -> Callable[[View], View]:

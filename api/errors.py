@@ -21,19 +21,19 @@ DISK_FULL = "The server's disk is full, so nothing was changed. Tell its host."
 
 
 class Issues(list[Issue]):
-    """What is wrong with a request: its first issues, and how many are left out."""
+    """The first issues of a request, and the number of those left out."""
 
     left_out = 0
 
     def add(self, issues: Iterable[Issue], count: int) -> None:
-        """Add the first of some issues, of which there are so many."""
+        """Add the first of some issues, of which there are `count`."""
         before = len(self)
         self.extend(islice(issues, MAX_ISSUES))
         self.left_out += count - (len(self) - before)
 
 
 class Invalid(UnprocessableEntity):
-    """A request with something wrong in it: all of it, as a list of issues."""
+    """A request with something wrong: everything wrong, as a list of issues."""
 
     def __init__(self, *found: Issues) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Invalid(UnprocessableEntity):
 
 
 class InsufficientStorage(HTTPException):
-    """The disk, or what the database may use of it, is full."""
+    """The disk, or the database's share of it, is full."""
 
     code = 507
     description = DISK_FULL
@@ -70,7 +70,7 @@ def issues_of(loc: list[str], messages: Any) -> Iterator[Issue]:
 
 
 def count_of(messages: Any) -> int:
-    """Return how many issues marshmallow's nested messages are, with those left out."""
+    """Return the number of issues in marshmallow's nested messages, including those left out."""
     if isinstance(messages, dict):
         return sum(map(count_of, messages.values()))
     return messages if isinstance(messages, int) else len(messages)
@@ -97,7 +97,7 @@ def _answer_busy_database(_error: Exception) -> Response:
 
 
 def _answer_database_error(error: DBAPIError) -> Response:
-    """Name what is wrong with the disk or the database; anything else is our own fault."""
+    """Return the response to a fault of the disk or the database; any other is our own."""
     name = getattr(error.orig, "sqlite_errorname", type(error.orig).__name__)
     if name in {"SQLITE_FULL", "DiskFull"}:
         return answer(InsufficientStorage())

@@ -1,4 +1,4 @@
-"""What every request gets: an id, one line in the log, and headers that keep browsers careful."""
+"""Every request's id and line in the log, and the headers that keep browsers careful."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
 REQUEST_ID = "X-Request-ID"
-"""The header that names a request: as the client or the proxy did, or by a name made here."""
+"""The header with a request's id: the client's or the proxy's, or one made here."""
 
 _GOOD_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _UNPRINTABLE = re.compile(r"[^!-~]")
@@ -29,7 +29,7 @@ _HEADERS = {
 
 
 def init_app(app: Flask) -> None:
-    """Name and log each request of the app, and guard each response."""
+    """Give each request of the app an id and a line in the log, and guard each response."""
     default_handler.addFilter(_add_request_id)
     default_handler.setFormatter(
         Formatter(
@@ -46,7 +46,7 @@ def init_app(app: Flask) -> None:
         environ["laurels.request_id"] = request_id
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            # The query is left out of the log, since people write there what they should not.
+            # The query is left out of the log, since people put secrets there.
             app.logger.info(
                 "%s %s %s, %.1f ms, %s at %s",
                 environ["REQUEST_METHOD"],
@@ -70,9 +70,9 @@ def init_app(app: Flask) -> None:
 
 
 def _end_connection(environ: Environ, status: str) -> None:
-    """Let gunicorn say that it closes the connection, where an error leaves a body unread.
+    """Have gunicorn announce that it closes the connection if an error leaves a body unread.
 
-    It reads the rest of a body up to 64 KiB, and one with a bad chunk not at all.
+    It reads up to 64 KiB of the rest of a body, and nothing after a bad chunk.
     """
     end = getattr(environ["wsgi.input"], "end_connection", None)
     if end and status >= "4":
@@ -82,7 +82,7 @@ def _end_connection(environ: Environ, status: str) -> None:
 
 
 def _is_no_request(record: LogRecord) -> bool:
-    """Return whether a line of the development server is not its own about a request."""
+    """Return whether a line of the development server is about anything but a request."""
     return '"%s" %s %s' not in record.msg
 
 

@@ -39,7 +39,7 @@ Guides: [the API](/docs/api), [callbacks](/docs/callbacks).
 
 Reading these needs no credentials. Everything else is done by an app (username `A1`, created by the
 server's host) or by a member's session (`S1`), with its password, by HTTP Basic authentication.
-`permissions` is the sum of what they may do: {permissions.LIST}.
+`permissions` is the sum of their permissions: {permissions.LIST}.
 
 Account ids are strings: JavaScript rounds such numbers, and a rounded one is somebody else's id.
 An unknown id is an issue in a 422, never a 404. Besides the responses listed with an endpoint, it
@@ -131,7 +131,7 @@ EXAMPLES: dict[str, Any] = {
     "msg": str(REQUIRED),
     "type": REQUIRED.type,
 }
-"""The value of each attribute in examples, where it is not made of the attributes below it."""
+"""The value of each attribute in examples, unless it is made of the attributes below it."""
 
 
 def init_app(app: Flask, blueprints: Iterable[Blueprint]) -> None:
@@ -213,14 +213,16 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 def _delivery(name: str, body: type[ma.Schema]) -> dict[str, Any]:
     return {
         "operationId": f"receive{_camel(f'_{name}')}",
-        "summary": f"Take a delivery: {name}",
+        "summary": f"Receive a delivery: {name}",
         "tags": ["deliveries"],
         "security": [],
         "parameters": [{"$ref": f"#/components/parameters/{header}"} for header in DELIVERED],
         "requestBody": _request_body(body),
         "responses": {
             "2XX": {"description": "It was accepted."},
-            "default": {"description": "It was refused; unless a ping, it is tried again later."},
+            "default": {
+                "description": "It was refused; unless it is a ping, it is tried again later."
+            },
         },
     }
 
@@ -267,7 +269,7 @@ def _response(status: int, *contents: dict[str, Any]) -> dict[str, Any]:
 
 
 def _contents(schemas: Any) -> Iterator[dict[str, Any]]:
-    """Return what a response holds, with an example of each schema that it may have."""
+    """Return the content of a response, with an example of each of its schemas."""
     if schemas is None:
         return
     if not isinstance(schemas, tuple):
@@ -280,7 +282,7 @@ def _contents(schemas: Any) -> Iterator[dict[str, Any]]:
 
 
 def _example_issues(endpoint: Endpoint) -> Iterator[Any]:
-    """Return examples of issues, by really giving something bad to the schemas."""
+    """Return examples of issues, by passing bad values to the schemas."""
     for name, field in endpoint.path_fields.items():
         try:
             field.deserialize("0")
@@ -296,7 +298,7 @@ def _example_issues(endpoint: Endpoint) -> Iterator[Any]:
 
 
 def _example_of(schema: ma.Schema) -> dict[str, Any]:
-    """Return an example of what a schema describes, of the attributes that have one."""
+    """Return an example of a schema's object, with the attributes that have one."""
     fields = schema.fields
     examples = {name: _example(field) for name, field in fields.items()}
     return {
@@ -336,7 +338,7 @@ def _camel(name: str) -> str:
 def _bounds(
     _converter: object, field: ma.fields.Field[Any], *, ret: dict[str, Any], **_: Any
 ) -> dict[str, Any]:
-    """Say between which numbers a number is, where it is described as one."""
+    """Return the bounds of a number, if it is described as one."""
     if isinstance(field, Number) and "pattern" not in ret:
         return {"minimum": field.least, "maximum": field.most}
     return {}

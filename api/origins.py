@@ -1,4 +1,4 @@
-"""Other web sites: which a browser lets call the API, and what the others cannot do with it."""
+"""Other web sites: those that may call the API from a browser, and what the rest cannot do."""
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import Forbidden
@@ -13,7 +13,7 @@ FOREIGN = (
 
 
 def init_app(app: Flask) -> None:
-    """Refuse what other web sites may not do, before anything else of a request is looked at."""
+    """Refuse what other web sites may not do before looking at anything else in a request."""
     allowed = {origin.lower() for origin in app.extensions["settings"].allowed_origins}
 
     def is_allowed() -> bool:
@@ -21,8 +21,8 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def refuse_writes() -> None:
-        # A browser may hold Basic credentials, and sends them with the form of any page. It says
-        # itself where a request comes from; no page can change that.
+        # A browser may hold Basic credentials, and sends them with any page's form. It also says
+        # where a request comes from, which no page can change.
         if (
             request.method not in SAFE_METHODS
             and request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}

@@ -1,4 +1,4 @@
-"""The shape of a request: path, query and body to checked values, or to issues."""
+"""The shape of a request: from path, query and body to checked values, or issues."""
 
 import json
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ TOO_LARGE = "The body is larger than 1 MiB."
 UNREADABLE_BODY = "The body cannot be read."
 
 _LARGE_BODIES = Lock()
-"""Large bodies are parsed one after another: what they become takes 25 times their size."""
+"""Large bodies are parsed one at a time: the result takes 25 times their size."""
 
 
 @dataclass
 class Parsed:
-    """The values of a request that are good, by where they stand, and what is wrong."""
+    """The good values of a request, by where they stand, and its issues."""
 
     path: Values = field(default_factory=dict)
     query: Values = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Parsed:
 
 
 def init_app(app: Flask) -> None:
-    """Refuse bodies that are too large, whoever needs them."""
+    """Refuse bodies that are too large, even where none is needed."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # werkzeug cuts off a chunked body there
     app.before_request(_refuse_large_bodies)
 
@@ -53,7 +53,7 @@ def init_app(app: Flask) -> None:
 def parse(
     path: Mapping[str, str], fields: Fields, query: ma.Schema | None, body: ma.Schema | None
 ) -> Parsed:
-    """Check the shape of all that a request holds."""
+    """Check the shape of everything in a request."""
     parsed = Parsed()
     for name, text in path.items():
         try:
@@ -71,7 +71,7 @@ def parse(
         with _LARGE_BODIES if len(data) > LARGE_BODY else nullcontext():
             _parse_body(parsed, body, data)
     elif "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ:
-        _read_body()  # nobody needs it, but half a request changes nothing
+        _read_body()  # it is not needed, but half a request must change nothing
     return parsed
 
 
@@ -85,7 +85,7 @@ def _parse_body(parsed: Parsed, schema: ma.Schema, data: bytes) -> None:
     except ValidationError as error:
         parsed.body = _good(error)
         parsed.issues.add(issues_of(["body"], error.messages), count_of(error.messages) + left_out)
-        error.__traceback__ = None  # marshmallow's frames would keep all that was given
+        error.__traceback__ = None  # marshmallow's frames would keep the whole body
 
 
 def _leave_out_unknown(given: Values, schema: ma.Schema) -> int:
@@ -106,7 +106,7 @@ def _good(error: ValidationError) -> Values:
 
 
 def _read_query() -> Values:
-    """Return the query; of a parameter that is given twice, the first."""
+    """Return the query, with the first value of a parameter that occurs twice."""
     # request.args breaks on bytes over 127 and hides bad UTF-8; here that becomes surrogates.
     text = request.query_string.decode(errors="surrogateescape")
     return dict(reversed(parse_qsl(text, keep_blank_values=True, errors="surrogateescape")))
@@ -128,7 +128,7 @@ def _read_body() -> bytes:
         raise BadRequest(UNREADABLE_BODY) from None
     if len(body) > MAX_BODY:
         raise RequestEntityTooLarge(TOO_LARGE)
-    if len(body) < (request.content_length or 0):  # it broke off
+    if len(body) < (request.content_length or 0):  # it was cut off
         raise BadRequest(UNREADABLE_BODY)
     return body
 

@@ -1,4 +1,4 @@
-"""The records that a request names by their ids: whether they are there."""
+"""The records that a request names by their ids, and whether they exist."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _EXISTING = Statement(
 def missing(
     parsed: Parsed, path: Fields, query: ma.Schema | None, body: ma.Schema | None
 ) -> Issues:
-    """Return an issue for each id that names nothing."""
+    """Return an issue for each id that names no record."""
     named = [
         *_named("path", path, parsed.path),
         *_named("query", query.load_fields if query else {}, parsed.query),
@@ -51,7 +51,7 @@ def missing(
 
 
 def target(path: Values) -> Target:
-    """Return what a request is about, by the records that its path names."""
+    """Return the target of a request, from the records that its path names."""
     if "account" in path:
         account_id = path["account"]
         return Target(account_id=account_id, team_id=_TEAM_OF.value(id=account_id))
@@ -59,7 +59,7 @@ def target(path: Values) -> Target:
 
 
 def _named(location: str, fields: Fields, values: Values) -> Iterator[tuple[list[str], str, int]]:
-    """Return where each id stands, the name of its model, and the id."""
+    """Return the place of each id, the name of its model, and the id."""
     for name, value in values.items():
         field = fields[name]
         reference = field.inner if isinstance(field, ListOf) else field
@@ -67,7 +67,7 @@ def _named(location: str, fields: Fields, values: Values) -> Iterator[tuple[list
             continue
         if isinstance(value, list):
             for index, key in enumerate(value):
-                if key:  # else it is in the place of one that is no id
+                if key:  # None stands for a bad id
                     yield [location, name, str(index)], reference.model.__name__, key
         elif value:
             yield [location, name], reference.model.__name__, value

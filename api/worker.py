@@ -1,4 +1,4 @@
-"""gunicorn's worker with threads, fit for strangers: who is slow or silent holds up nobody else."""
+"""gunicorn's worker with threads, fit for strangers: a slow or silent one holds up nobody else."""
 
 import signal
 import socket
@@ -15,27 +15,27 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 SILENCE = 10
-"""For how many seconds a thread waits for a client's next bytes, or for it to take ours."""
+"""How many seconds a thread waits for a client's next bytes, or for it to accept ours."""
 IDLE = 5
-"""For how many seconds a connection may be open with no request, or after its last answer."""
+"""How many seconds a connection may be open without a request, or after its last response."""
 DEFERRED = 60
-"""For how many seconds the kernel keeps a connection to itself while nothing was sent on it."""
+"""How many seconds the kernel keeps a connection to itself while nothing is sent on it."""
 STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
-"""The signals that end a worker. They are blocked while it is forked: it would lose them."""
+"""The signals that end a worker. They are blocked while it is forked; it would lose them."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gthread without its ways to wait for clients.
+    """gthread without its ways of waiting for clients.
 
-    That gives a thread to each new connection before anything was sent on it, reads and writes
+    gthread gives a thread to each new connection before anything is sent on it, reads and writes
     without a time limit, and closes connections, which may take 2 s each, in the loop that accepts
     them.
     """
 
     def init_process(self) -> None:
-        """Set what accepted connections inherit, and do the worker's work."""
+        """Set the options that accepted connections inherit, and run the worker."""
         to_read = struct.pack("ll", SILENCE, 0)
-        to_write = struct.pack("ll", SILENCE // 2, 0)  # the kernel gives up at the second time
+        to_write = struct.pack("ll", SILENCE // 2, 0)  # the kernel gives up the second time
         for listener in self.sockets:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, to_read)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, to_write)
@@ -57,7 +57,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._watch(conn, self.on_pending_socket_readable)
 
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
-        """Keep a connection, or end it once the client has read its answer."""
+        """Keep a connection, or end it once the client has read its response."""
         if fs.exception() or fs.result():
             super().finish_request(conn, fs)
             return
@@ -65,7 +65,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._close(conn)
-        else:  # to close while something is unread would take back the answer
+        else:  # closing while input is unread would take back the response
             self._watch(conn, self._discard)
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
@@ -97,5 +97,5 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _is_no_silence(record: LogRecord) -> bool:
-    """Return whether a line of the log is about anything but a client that fell silent."""
+    """Return whether a line in the log is about anything but a client that fell silent."""
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))

@@ -1,1 +1,1 @@
-"""What happens, and telling apps of it."""
+"""Events, and telling apps about them."""

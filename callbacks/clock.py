@@ -1,7 +1,7 @@
-"""Whether the wall clock can be believed when it says how old something is.
+"""Whether the wall clock can be trusted to say how old something is.
 
-It may jump: a small computer starts with a wrong one until it has a network, a host sets it by
-hand. So what has the wrong age for an hour at most is not deleted for it.
+It may jump: a small computer's is wrong until it has a network, and a host may set it by hand. So
+nothing is deleted for its age until the clock has been steady for an hour.
 """
 
 import time
@@ -10,11 +10,11 @@ JUMP = 60
 """A clock that is off by more seconds than this has jumped."""
 
 GRACE = 3600
-"""How many seconds after its start, or a jump, a process believes its clock."""
+"""How many seconds after its start, or a jump, a process begins to trust its clock."""
 
 
 class WallClock:
-    """The wall clock, watched from the start of the process on."""
+    """The wall clock, watched since the start of the process."""
 
     def __init__(self) -> None:
         self._watch()
@@ -24,7 +24,7 @@ class WallClock:
         self.ahead = time.time() - self.since
 
     def is_steady(self) -> bool:
-        """Return whether the clock went as the monotonic one does, for long enough."""
+        """Return whether the clock has kept pace with the monotonic one for long enough."""
         if abs(time.time() - time.monotonic() - self.ahead) > JUMP:
             self._watch()
         return time.monotonic() - self.since >= GRACE

@@ -1,13 +1,13 @@
-"""Sending what is stored: in order, within limits of time, and never one queue twice at once.
+"""Sending what is stored: in order, within time limits, and never one queue twice at once.
 
-Receivers with something due take turns, a delivery each: the callbacks of one app at one server,
-whose deliveries go out in the order of their events. Whoever sends a callback's delivery holds
-its lease, a mark in its row. One short transaction stores how a sending went, gives its lease back,
-and takes the lease for the next one; none is open, and nothing is locked, while a receiver is
-waited for. None of these transactions waits for the disk: if a power cut undoes one, a delivery is
-made once more.
+Receivers with something due take turns, one delivery each. A receiver is the callbacks of one app
+at one server; its deliveries go out in the order of their events. Whoever sends a callback's
+delivery holds its lease, a mark in its row. One short transaction stores the result of a sending,
+gives back its lease, and takes the lease for the next one; none is open, and nothing is locked,
+while a receiver is awaited. None of these transactions waits for the disk: if a power cut undoes
+one, a delivery is made once more.
 
-A receiver that answers, but not with 2xx, or that hangs up instead, refuses: that delivery pauses,
+A receiver that answers with anything but 2xx, or hangs up instead, refuses: that delivery pauses,
 and those behind it about the same account or team wait for it. One that cannot be reached or does
 not answer in time rests as a whole.
 """
@@ -58,8 +58,8 @@ LEASE = 30
 """How many seconds a lease outlasts its sending, should its holder die unnoticed."""
 
 LAST_START = 0.75
-"""The part of the timeout in which a write begins sendings: twice the timeout is all it may take,
-and the last one takes the timeout, and storing how it went some time, too."""
+"""The part of the timeout in which a write starts sendings: it may take twice the timeout in all,
+and the last sending may take the timeout, and storing its result some more."""
 
 POLL = 0.05
 
@@ -68,7 +68,7 @@ _RUNS: set[str] = set()
 
 
 def _if_ahead(moment: Any, seconds: Any) -> ColumnElement[float | None]:
-    """Return what `_is_ahead` is true of, as a statement sees it, or null."""
+    """Return the moment if `_is_ahead` is true of it, or null, in SQL."""
     latest = bindparam("now") + (seconds + JUMP)
     return case((moment.between(bindparam("now"), latest), moment))
 
@@ -130,7 +130,7 @@ _PAUSE = Statement(
     )
 )
 _DELETE = Statement(delete(Delivery).where(Delivery.id == bindparam("delivery_id")))
-_PAUSED = (  # either is found by the index, which an OR would not be
+_PAUSED = (  # each is found by the index, which an OR would not be
     select(Delivery.id).where(Delivery.callback_id.in_(given_ids()), condition)
     for condition in (Delivery.due_at.between(1, bindparam("now")), _IS_OVER)
 )
@@ -151,7 +151,7 @@ _WAITING = Statement(
 
 @dataclass(frozen=True)
 class Sending:
-    """One delivery on its way, where it goes, and the lease that it is sent under."""
+    """A delivery on its way, its destination, and the lease that it is sent under."""
 
     delivery: Any
     callback: Any = field(repr=False)
@@ -161,7 +161,7 @@ class Sending:
 
 @dataclass(frozen=True)
 class Result:
-    """How a sending went: no error, a refusal, or an outage; the status is what was answered."""
+    """The result of a sending: no error, a refusal or an outage; the status is the receiver's."""
 
     seconds: float
     status: int | None = None
@@ -171,9 +171,9 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The bounds of one run, by the monotonic clock, and who is told of its progress.
+    """The bounds of one run, by the monotonic clock, and a function to call at its progress.
 
-    `only` is the one callback that is sent anything; None stands for all.
+    `only` is the one callback to send to; None stands for all.
     """
 
     last_start: float = math.inf
@@ -183,9 +183,9 @@ class Run:
 
 
 def deliver_after_write(**options: Any) -> None:
-    """Send all that is due, for at most twice the timeout; what is left goes out later.
+    """Send everything due, for at most twice the timeout; the rest goes out later.
 
-    Whatever goes wrong is logged: the answer to the write does not depend on it. The options are
+    Any failure is logged: the response to the write does not depend on it. The options are
     those of `Run`.
     """
     begun_at, timeout = time.monotonic(), settings().callback_timeout.total_seconds()
@@ -200,7 +200,7 @@ def deliver_after_write(**options: Any) -> None:
 
 
 def deliver_one(callback_id: int) -> dict[str, int]:
-    """Send what is due of one callback, as after a write; return how many were taken, and wait."""
+    """Send one callback's due deliveries, as after a write; count those accepted and waiting."""
     delivered = count()
     deliver_after_write(only=callback_id, on_delivered=delivered.__next__)
     still_waiting = _COUNT_OF_CALLBACK.value(callback_id=callback_id)
@@ -208,29 +208,29 @@ def deliver_one(callback_id: int) -> dict[str, int]:
 
 
 def ping(callback: Any) -> dict[str, Any]:
-    """Send a callback a ping, now and never again; return what came of it."""
+    """Send a callback a ping, once, and return the result."""
     result = _post(callback, f"ping_{uuid4().hex}", json.dumps({"ping": callback.event}))
     return {"status": result.status, "error": result.error, "seconds": round(result.seconds, 6)}
 
 
 def deliver_all(run: Run, *, everything: bool = False) -> None:
-    """Send all that is due, however long that takes. With `everything`, pauses are over first."""
+    """Send everything due, however long that takes; `everything` ends all pauses first."""
     if everything:
         with transaction(write=True):
             _MAKE_ALL_DUE.run()
             _WAKE_ALL.run()
     while not _deliver(run):
-        time.sleep(POLL)  # somebody else is at it
+        time.sleep(POLL)  # somebody else is sending
 
 
 def make_due(callback_id: int) -> None:
-    """End the pauses of a callback and of what waits for it."""
+    """End the rest of a callback and the pauses of its deliveries."""
     _REST.run(callback_id=callback_id, failures=0, error=None, until=None)
     _MAKE_DUE.run(ids=json.dumps([callback_id]), now=math.inf)
 
 
 def view_waiting(app_id: int | None, event: str) -> JSON | None:
-    """Return what waits for an app's callback for a type of event, or None if it has none."""
+    """Return the queue of an app's callback for a type of event, or None if it has none."""
     seen: JSON | None = _WAITING.value(app_id=app_id, event=event, now=now())
     return seen
 
@@ -242,7 +242,7 @@ def count_waiting() -> int:
 
 
 def _deliver(run: Run) -> bool:
-    """Let callbacks take turns; return whether nobody else was at any of them."""
+    """Send in turns, and return whether nobody else was sending to any of the callbacks."""
     lease = f"{_place()}:{os.getpid()}:{uuid4().hex}"
     _RUNS.add(lease)
     try:
@@ -269,7 +269,7 @@ def _take_turns(run: Run, lease: str) -> bool:
 
 
 def _patience(end: float) -> float:
-    """Return for how long to wait for the database: at most until then, or as leases allow.
+    """Return how long to wait for the database: until `end` at most, or as leases allow.
 
     A transaction may wait twice, for the writers of this process and for those of others.
     """
@@ -277,7 +277,7 @@ def _patience(end: float) -> float:
 
 
 def _receivers() -> list[list[int]]:
-    """Return the callbacks that have something due, those of an app at one server together."""
+    """Return the callbacks that have something due, grouped by app and server."""
     receivers: dict[tuple[Any, ...], list[int]] = {}
     for callback in _DUE.all(now=now()):
         server = urlsplit(callback.url)[:2]
@@ -286,9 +286,9 @@ def _receivers() -> list[list[int]]:
 
 
 def _take_turn(turns: deque[list[int]], busy: set[int], run: Run, lease: str) -> Sending | None:
-    """Lease the callback of the first receiver that is free, with its oldest delivery that is due.
+    """Lease the callback with the oldest due delivery of the first receiver that is free.
 
-    So a receiver is told of one request's events in the order in which they happened.
+    So a receiver is told about one request's events in the order in which they happened.
     """
     while turns and time.monotonic() <= run.last_start:
         receiver = turns.popleft()
@@ -309,15 +309,15 @@ def _take_turn(turns: deque[list[int]], busy: set[int], run: Run, lease: str) ->
 
 
 def _is_ahead(moment: float | None, seconds: float) -> bool:
-    """Return whether a moment is still to come, and is not one from before the clock jumped.
+    """Return whether a moment is still to come, and not one from before the clock jumped.
 
-    Such a one is further ahead than the `seconds` that were to pass until then.
+    Those are further ahead than the `seconds` that were to pass until then.
     """
     return moment is not None and 0 < moment - now() <= seconds + JUMP
 
 
 def _is_leased(callback: Any) -> bool:
-    """Return whether somebody who may still be alive holds a callback's lease."""
+    """Return whether a callback's lease is held by a run that may still be alive."""
     if callback.lease is None:
         return False
     place, pid, _ = callback.lease.rsplit(":", 2)
@@ -334,7 +334,7 @@ def _lease_seconds() -> float:
 
 
 def _place() -> str:
-    """Return a name for where a process has its number: a machine and, on Linux, a namespace."""
+    """Return where this process's id is unique: the machine and, on Linux, the namespace."""
     host = socket.gethostname()
     try:
         return f"{host}:{Path('/proc/self/ns/pid').readlink()}"
@@ -349,7 +349,7 @@ def _is_running(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's, or a system without /proc
+    except OSError:  # another user's, or a system without /proc
         return True
 
 
@@ -358,7 +358,7 @@ def _send(sending: Sending) -> Result:
 
 
 def _post(callback: Any, webhook_id: str, text: str) -> Result:
-    """Send a message to a callback's receiver, signed, and return how that went."""
+    """Send a signed message to a callback's receiver, and return the result."""
     timestamp, body = int(time.time()), text.encode()
     headers = {
         "Authorization": f"Bearer {callback.secret}",
@@ -390,7 +390,7 @@ def _post(callback: Any, webhook_id: str, text: str) -> Result:
 
 
 def _store(sending: Sending, result: Result) -> None:
-    """Store how a sending went, but nothing bad of a callback that was registered again since."""
+    """Store the result of a sending, but no failure of a callback registered again since."""
     delivery, callback_id = sending.delivery, sending.callback.id
     if result.error is None and _DELETE.run(delivery_id=delivery.id):
         FREE_NEXT.run(of_callback=callback_id, of_subject=delivery.subject)

@@ -1,4 +1,4 @@
-"""The command line: one file for each group of commands, or command."""
+"""The command line: one file for each command or group of commands."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ COMMANDS: tuple[click.Command, ...] = (
 
 
 def for_server() -> bool:
-    """Return whether the app is made for gunicorn or `flask run`, not for a command."""
+    """Return whether the app is for gunicorn or `flask run`, not for a command."""
     context = click.get_current_context(silent=True)
     return context is None or context.info_name == "run"
 
@@ -47,12 +47,12 @@ def init_app(app: Flask) -> None:
     for command in COMMANDS:
         app.cli.add_command(command)
     if not for_server():
-        from flask_migrate import Migrate  # noqa: PLC0415 - Alembic takes 11 MiB, no server needs it
+        from flask_migrate import Migrate  # noqa: PLC0415 - Alembic takes 11 MiB, and no server needs it
 
         Migrate(app, db, directory=f"{app.root_path}/migrations").configure(_refuse_wrong_database)
 
 
 def _refuse_wrong_database(config: Any) -> Any:
-    """End `flask db ...`, with one line, on a database of a newer version or another program."""
+    """Exit `flask db ...` with one line on a newer version's or another program's database."""
     stored_schema()
     return config

@@ -1,4 +1,4 @@
-"""`flask accounts`: what only the host may do to accounts."""
+"""`flask accounts`: changes to accounts that only the host may make."""
 
 import click
 

@@ -21,7 +21,7 @@ def _permissions(labels: tuple[str, ...]) -> Permission:
 
 
 def _checked_name(_context: object, _parameter: object, name: str | None) -> str | None:
-    """Check the name that an app is to have: names identify apps, as ids do."""
+    """Return a new name for an app if it is good: names identify apps, as ids do."""
     if name is not None:
         try:
             Name().deserialize(name)
@@ -35,7 +35,7 @@ def _checked_name(_context: object, _parameter: object, name: str | None) -> str
 def _refuse_taken(name: str, app_id: int | None = None) -> None:
     taken = db.session.scalar(select(App.id).where(App.name == name))
     if taken is not None and taken != app_id:
-        raise click.ClickException(f"There is an app called {name} already.")
+        raise click.ClickException(f"An app called {name} already exists.")
 
 
 def _find(app: str) -> App:
@@ -66,7 +66,7 @@ def _describe(app: App, token: str | None = None) -> str:
 @click.option("--grant", multiple=True, type=PERMISSION, help="A permission; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="All permissions that an app can have.")
 def create(name: str, grant: tuple[str, ...], everything: bool) -> str:
-    """Create an app called NAME and show its username and password, only once."""
+    """Create an app called NAME. Its username and password are shown only once."""
     _refuse_taken(name)
     app = App(name=name, permissions=int(APP_PERMISSIONS if everything else _permissions(grant)))
     token = app.renew_token()

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from commands.checks import sqlite_faults
 from database import connection, database_file, transaction
 
-GOOD_FOLDER = "Choose a folder that is there, that you may write to, and that has room."
+GOOD_FOLDER = "Choose an existing folder that you may write to and that has room."
 PAGES = 1000
 """How many pages one step copies: about 4 MB."""
 
@@ -49,11 +49,11 @@ def backup(file: Path | None) -> None:
             _check(copy)
             sync(copy)
             os.link(copy, file)
-        with suppress(OSError):  # of a folder that cannot be listed, say: the backup is there
+        with suppress(OSError):  # of a folder that cannot be listed, say: the backup exists
             sync(file.parent)
     except FileExistsError:
         raise click.ClickException(
-            f"{file} exists already, and stays as it is. Choose another name."
+            f"{file} already exists, and was not changed. Choose another name."
         ) from None
     except (OSError, sqlite3.Error, DBAPIError) as error:
         raise click.ClickException(f"No backup was made: {_reason(error, file.parent)}") from None
@@ -61,15 +61,15 @@ def backup(file: Path | None) -> None:
 
 
 def stamped(name: str) -> str:
-    """Return a name with date and time for a file."""
+    """Return a file name with the date and time."""
     return time.strftime(f"{name}-%Y-%m-%d-%H%M%S.sqlite3")
 
 
 def _copy(copy: Path) -> None:
     """Copy all pages as they are at one moment.
 
-    The open transaction is what makes that end: it shows the same pages to every step and, in WAL
-    mode, holds up no writer. Without it, each write of others would start the copy anew.
+    The open transaction shows the same pages to every step and, in WAL mode, holds up no writer.
+    Without it, each write by others would start the copy again, perhaps forever.
     """
     on_terminal = sys.stderr.isatty()
     with closing(sqlite3.connect(copy)) as target, transaction(write=False):
@@ -96,7 +96,7 @@ def _check(copy: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
+    """Wait until a file, or a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -105,7 +105,7 @@ def sync(path: Path) -> None:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    """Return why, and what to do."""
+    """Return the reason for a failure, and what to do."""
     if isinstance(error, OSError):
         if error.errno in {errno.EPERM, errno.EOPNOTSUPP}:
             return (
@@ -116,4 +116,4 @@ def _reason(error: Exception, folder: Path) -> str:
     name = getattr(cause, "sqlite_errorname", "")
     if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
         return f"{cause} ({folder}). {GOOD_FOLDER}"
-    return f"{cause}. `.venv/bin/flask doctor` tells more."
+    return f"{cause}. `.venv/bin/flask doctor` says more."

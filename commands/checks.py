@@ -1,4 +1,4 @@
-"""What `flask doctor` looks at: what is wrong, and what to do about it."""
+"""The checks of `flask doctor`: what is wrong, and what to do about it."""
 
 import os
 import re
@@ -35,12 +35,12 @@ SQLITE = (3, 35)
 """The first SQLite with `RETURNING`."""
 
 LITTLE_SPACE = 50_000_000
-"""So many bytes are to be free beside the room for a copy of the database."""
+"""The number of bytes that should be free besides the room for a copy of the database."""
 
 OUTDATED = "The database is not up to date. Run `.venv/bin/flask db upgrade`."
 
 TOLERANCE = 60
-"""For how many seconds a delivery may wait, and a clock be off, before it is worth a word."""
+"""How many seconds a delivery may wait, or a clock be off, before it is worth a word."""
 
 STORED_COUNTS: dict[str, tuple[InstrumentedAttribute[int], Select[Any]]] = {
     "Teams with a wrong number of members": (
@@ -60,28 +60,28 @@ STORED_COUNTS: dict[str, tuple[InstrumentedAttribute[int], Select[Any]]] = {
         select(func.count()).where(Awardee.award_id == Award.id),
     ),
 }
-"""What can be wrong with the numbers that are stored, and what each should be."""
+"""The stored numbers that can be wrong, and what each should be."""
 
 
 class Finding(NamedTuple):
-    """How bad something is, and what it is and what to do about it."""
+    """A finding: how bad it is, and what to do about it."""
 
     level: str
     text: str
 
 
 class WrongDatabaseError(Exception):
-    """A database is of a newer version, or of another program; the message says what to do."""
+    """A database belongs to a newer version or another program; the message says what to do."""
 
 
 def current_schema() -> str:
-    """Return the number of the last migration, with which its file's name begins."""
+    """Return the number of the last migration, from the start of its file's name."""
     return max(file.name[:4] for file in (ROOT / "migrations/versions").glob("[0-9]*.py"))
 
 
 @contextmanager
 def exit_on_errors() -> Iterator[None]:
-    """End the program, with one line, if the database refuses something in the block."""
+    """Exit with one line if the database refuses something in the block."""
     try:
         yield
     except WrongDatabaseError as error:
@@ -93,10 +93,10 @@ def exit_on_errors() -> Iterator[None]:
 
 
 def require_current_schema() -> None:
-    """End the program, with one line that says what to do, if the database is not up to date."""
+    """Exit with one line that says what to do if the database is not up to date."""
     path = database_file()
     if path is not None and path.parent.is_dir() and not path.exists():
-        found = None  # to look would make it
+        found = None  # looking would create it
     else:
         found = stored_schema()
     if found != current_schema():
@@ -104,7 +104,7 @@ def require_current_schema() -> None:
 
 
 def stored_schema() -> str | None:
-    """Return the schema of the app's database; end the program if it is a wrong one."""
+    """Return the schema of the app's database; exit if it is the wrong one."""
     with exit_on_errors(), db.engine.connect() as checked:
         found = schema_of(checked)
     db.engine.dispose()  # no connection may cross the fork into a worker
@@ -114,7 +114,7 @@ def stored_schema() -> str | None:
 def schema_of(checked: Connection) -> str | None:
     """Return the number of the last migration that was run on a database; None if none was.
 
-    Raises `WrongDatabaseError` if it is not to be brought up to date.
+    Raises `WrongDatabaseError` if the database must not be brought up to date.
     """
     tables = inspect(checked).get_table_names()
     found: str | None = None
@@ -136,7 +136,7 @@ def schema_of(checked: Connection) -> str | None:
 
 
 def upgrade_database(url: str) -> None:
-    """Make the tables of another database than the app's, or bring them up to date.
+    """Create the tables of a database other than the app's, or bring them up to date.
 
     Raises `DBAPIError` if it cannot be used, and `WrongDatabaseError` if a migration fails.
     """
@@ -160,17 +160,17 @@ def upgrade_database(url: str) -> None:
 
 
 def sqlite_faults(checked: sqlite3.Connection) -> str:
-    """Return in a few words what is wrong inside a SQLite file; nothing if it is whole."""
+    """Return in a few words what is wrong inside a SQLite file; nothing if it is intact."""
     faults = [" ".join(text.split()) for (text,) in checked.execute("PRAGMA integrity_check(3)")]
     faults += [
-        f"row {row} of {table} refers to a row of {parent} that is not there"
+        f"row {row} of {table} refers to a row of {parent} that does not exist"
         for table, row, parent, _ in checked.execute("PRAGMA foreign_key_check")
     ]
     return "; ".join(fault for fault in faults[:4] if fault != "ok")
 
 
 def check_configuration(current: Settings) -> Iterator[Finding]:
-    """Look for settings that are dangerous."""
+    """Look for dangerous settings."""
     yield Finding(OK, "The configuration can be read.")
     for name, meant in misspelt():
         yield Finding(WARNING, f"{name} in .env is not a setting: did you mean {meant}?")
@@ -197,14 +197,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def check_database() -> Iterator[Finding]:
-    """Look at the database: its file, its state, what waits in it."""
+    """Look at the database: its file, its state, and the deliveries queued in it."""
     file = database_file()
     if file is not None:
         yield _version()
         if not file.is_file():
             yield Finding(
                 PROBLEM,
-                f"There is no database at {file}. `.venv/bin/flask db upgrade` makes one, if the "
+                f"There is no database at {file}. `.venv/bin/flask db upgrade` creates one, if the "
                 "folder is there; if there should be one already, DATABASE_URL is wrong.",
             )
             return
@@ -225,7 +225,7 @@ def _version() -> Finding:
     if sqlite3.sqlite_version_info < SQLITE:
         needed = ".".join(map(str, SQLITE))
         return Finding(
-            PROBLEM, f"SQLite is {sqlite3.sqlite_version}: install {needed} or newer, with Python."
+            PROBLEM, f"SQLite is {sqlite3.sqlite_version}: install a Python with {needed} or newer."
         )
     return Finding(OK, f"SQLite is {sqlite3.sqlite_version}.")
 
@@ -236,7 +236,7 @@ def _access(file: Path) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM,
                 f"You may not read and write {path}. Run this as the user that the server runs "
-                "as; if that is you, give yourself the right to (chown, chmod).",
+                "as; if that is you, give yourself permission (chown, chmod).",
             )
 
 
@@ -248,7 +248,7 @@ def _space(file: Path) -> Finding:
 
 
 def _contents() -> Iterator[Finding]:
-    """Look into the database, as far as that works."""
+    """Look at the contents of the database, as far as possible."""
     engine = create_engine(db.engine.url, poolclass=NullPool)  # ours sets the journal mode
     try:
         with engine.connect() as connection:
@@ -275,7 +275,7 @@ def _contents() -> Iterator[Finding]:
 def _integrity(raw: sqlite3.Connection) -> Finding:
     if faults := sqlite_faults(raw):
         return Finding(PROBLEM, f"The database is damaged: {faults}. Restore a backup.")
-    return Finding(OK, "The database is whole.")
+    return Finding(OK, "The database is intact.")
 
 
 def _writing(raw: sqlite3.Connection) -> Finding:
@@ -288,7 +288,7 @@ def _writing(raw: sqlite3.Connection) -> Finding:
 
 
 def _failure(error: BaseException | None) -> Finding:
-    """Return what the database refuses, and what to do about it."""
+    """Return the finding about an error of the database."""
     name = getattr(error, "sqlite_errorname", "")
     what = str(error).strip().partition("\n")[0].rstrip(".")
     if password := db.engine.url.password:
@@ -307,12 +307,12 @@ def check_apps(connection: Connection) -> Finding:
     if apps := connection.scalar(select(func.count(App.id))):
         return Finding(OK, f"Apps that may use the API: {apps}.")
     return Finding(
-        WARNING, "No app may use the API yet: `.venv/bin/flask apps create NAME --all` makes one."
+        WARNING, "No app may use the API yet: `.venv/bin/flask apps create NAME --all` creates one."
     )
 
 
 def _stored_counts(connection: Connection) -> Iterator[Finding]:
-    """Compare the numbers that triggers keep with what they count."""
+    """Compare the numbers that triggers keep with new counts."""
     right = True
     for what, (stored, counted) in STORED_COUNTS.items():
         differs = stored != counted.scalar_subquery()

@@ -39,7 +39,7 @@ def doctor(context: click.Context) -> None:
 
 
 def log_start() -> None:
-    """Log what a server that starts uses, and what is missing."""
+    """Log what a starting server uses, and what is missing."""
     url = db.engine.url.set(query={}).render_as_string(hide_password=True)
     signups = "open" if settings().signups_open else "closed"
     current_app.logger.info("Laurels %s: database %s, signups %s", VERSION, url, signups)

@@ -31,22 +31,26 @@ HEADINGS = {
     "GRANTED": 15,
     "REVOKED": 15,
 }
-"""The columns, and how wide each is at least: lines that come later are to stand below them."""
+"""The columns with their minimum widths, so that later lines are aligned with them."""
 
 TYPES = [kind.value for kind in (*EventType, *LogType)]
 
 POLL = 1000
-"""After how many milliseconds the log is looked at again."""
+"""How many milliseconds to wait before looking at the log again."""
 
 
 @events.command("list")
 @click.option("--account", type=ID, metavar="ID", help="Only events about this account.")
 @click.option("--team", type=ID, metavar="ID", help="Only events about, or in, this team.")
 @click.option("--award", type=ID, metavar="ID", help="Only events about this award.")
-@click.option("--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only this type.")
-@click.option("--limit", type=ID, default=1000, show_default=True, help="Only so many, the newest.")
+@click.option(
+    "--type", "kind", type=click.Choice(TYPES), metavar="TYPE", help="Only events of this type."
+)
+@click.option(
+    "--limit", type=ID, default=1000, show_default=True, help="Only this many, the newest."
+)
 @click.option("--follow", is_flag=True, help="Keep printing new events until Ctrl-C.")
-def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
+def list_events(  # noqa: PLR0913, PLR0917 - click passes each option
     account: int | None,
     team: int | None,
     award: int | None,
@@ -80,9 +84,9 @@ def list_events(  # noqa: PLR0913, PLR0917 - click gives each option
 
 
 def _somebody_reads() -> bool:
-    """Wait, and return whether standard output is still read, as it is not behind `| head`."""
+    """Wait, and return whether anybody still reads standard output, unlike behind `| head`."""
     output = select.poll()
-    output.register(sys.stdout.fileno(), 0)  # of itself it tells of errors alone
+    output.register(sys.stdout.fileno(), 0)  # without any flag it reports only errors
     return not output.poll(POLL)
 
 

@@ -52,18 +52,18 @@ TABLES: dict[str, Select[*tuple[Any, ...]]] = {
     .outerjoin(Account, Account.id == Awardee.account_id)
     .order_by(Award.id, Awardee.account_id),
 }
-"""What can be written, and its columns; ids as text."""
+"""The tables that can be written, and their columns; ids are text."""
 
 ROWS_AT_ONCE = 500
 IN_MEMORY = 2**20
-"""A table with more characters than this is in a file before it is written."""
+"""A table with more characters than this is kept in a file until it is written."""
 
 
 @click.command("export")
 @click.argument("what", type=click.Choice(list(TABLES)))
 @with_appcontext
 def export(what: str) -> None:
-    """Write all accounts, teams or awards as CSV in UTF-8, as they are at one moment.
+    """Write all accounts, teams or awards as CSV in UTF-8, as of a single moment.
 
     An award has a row for each of its holders. Text, such as ids, is in quotes; times are in UTC;
     text that a spreadsheet could read as a formula gets an apostrophe in front. The database is
@@ -77,7 +77,7 @@ def export(what: str) -> None:
             table.seek(0)
             with (
                 writing(),
-                open(  # in UTF-8, whatever the terminal has
+                open(  # in UTF-8, whatever the terminal uses
                     sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False
                 ) as stream,
             ):
@@ -91,7 +91,7 @@ def export(what: str) -> None:
 
 
 def write(what: str, stream: IO[str]) -> None:
-    """Write a table with its headings, holding only a part of it at a time."""
+    """Write a table with its headings, holding only part of it in memory."""
     statement = TABLES[what]
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(column.name for column in statement.selected_columns)

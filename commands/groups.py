@@ -1,4 +1,4 @@
-"""What all command groups share."""
+"""The parts that all command groups share."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ class Commands(AppGroup):
     """A group of commands, each of which returns the text that it prints."""
 
     def text_command(self, name: str) -> Callable[[Callable[..., str]], click.Command]:
-        """Make a command that runs in one write transaction and prints once that is committed."""
+        """Make a command that runs in one write transaction and prints after its commit."""
 
         def decorator(function: Callable[..., str]) -> click.Command:
             @wraps(function)
@@ -40,9 +40,9 @@ class Commands(AppGroup):
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """End the program, with one line, if standard output does not take all that the block writes.
+    """Exit with one line if standard output does not accept everything that the block writes.
 
-    If nobody reads any more, click ends it without a line.
+    If nobody is reading any more, click exits without a line.
     """
     try:
         if sys.stdout is None:
@@ -51,14 +51,14 @@ def writing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        sys.stdout = None  # its buffer would be tried again at the end
+        sys.stdout = None  # its buffer would be tried again at exit
         raise click.ClickException(
-            f"The output is not complete: {error.strerror}. Write it to another place."
+            f"The output is incomplete: {error.strerror}. Write it to another place."
         ) from None
 
 
 def table(*rows: tuple[object, ...], widths: Iterable[int] = ()) -> str:
-    """Lay out rows of values, the first being the headings, in columns that are wide enough."""
+    """Return rows of values, the first being the headings, in columns that are wide enough."""
     lengths = ([len(str(value)) for value in column] for column in zip(*rows, strict=True))
     widths = [max(pair) for pair in zip_longest(map(max, lengths), widths, fillvalue=0)]
     return "\n".join(

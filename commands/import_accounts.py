@@ -94,7 +94,7 @@ class PermissionNames(Text):
 
 
 class AccountRow(ma.Schema):
-    """What a row says of an account; an empty cell says that there is none of it."""
+    """The content of a row about an account; an empty cell means none."""
 
     id = AccountId(required=True)
     name = Name(required=True)

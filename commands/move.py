@@ -57,7 +57,8 @@ def move(url: str) -> None:
             copied = list(_copy(database.connection(), new))
     except BlockingIOError:
         raise click.ClickException(
-            "Nothing was copied: a server, or a command, uses the database. Stop it, and try again."
+            "Nothing was copied: a server or a command is using the database. Stop it, and try "
+            "again."
         ) from None
     except DBAPIError as error:
         raise click.ClickException(f"Nothing was copied: {_said(error)}") from None

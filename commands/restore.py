@@ -26,7 +26,7 @@ from commands.checks import (
 PAGE = 4096
 """The size of SQLite's pages."""
 LOGS = ("-wal", "-journal")
-"""The ends of the names of files that are a part of the database beside them."""
+"""The suffixes of the files that belong to the database beside them."""
 
 
 @click.command("restore")
@@ -57,7 +57,7 @@ def restore(file: Path) -> None:
             sync(target.parent)
     except BlockingIOError:
         raise click.ClickException(
-            "Nothing was restored: a server, or a command, uses the database (or another one in "
+            "Nothing was restored: a server or a command is using the database (or another one in "
             f"{target.parent}). Stop it, and try again."
         ) from None
     except WrongDatabaseError as error:
@@ -73,7 +73,7 @@ def restore(file: Path) -> None:
 
 
 def _empty_log(target: Path) -> None:
-    """Let SQLite put the log into the database, which it does if no other program has it open."""
+    """Have SQLite move its log into the database, as it does if no other program has it open."""
     if not target.exists() or target.stat().st_size < PAGE:
         return  # beside a file without a page, SQLite would delete the log
     with closing(sqlite3.connect(target, timeout=0)) as old:
@@ -82,7 +82,7 @@ def _empty_log(target: Path) -> None:
         except sqlite3.Error as error:
             if error.sqlite_errorname.startswith("SQLITE_BUSY"):
                 raise BlockingIOError from None
-            # else it is damaged, and put away as it is
+            # otherwise it is damaged, and is put away as it is
 
 
 def _copy(file: Path, folder: Path) -> Path:
@@ -95,7 +95,7 @@ def _copy(file: Path, folder: Path) -> Path:
 
 
 def _checked_schema(copy: Path) -> str:
-    """Return the schema of a database that is Laurels' and whole, and leave it in one file."""
+    """Return the schema of a database if it is Laurels' and intact, and leave it in one file."""
     engine = create_engine(URL.create("sqlite", database=str(copy)), poolclass=NullPool)
     with engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -119,9 +119,9 @@ def _upgrade(copy: Path) -> None:
 
 
 def _put_away(target: Path) -> None:
-    """Give the database a second name; of the first one leave the database, but none of its logs.
+    """Give the database a second name; under the first, leave the database without its logs.
 
-    At each moment all of it is there, and nothing that would damage another database.
+    At each moment all of it exists, and nothing that would damage another database.
     """
     kept = target.with_name(stamped(f"{target.stem}-replaced"))
     for end in ("", *LOGS):
@@ -132,4 +132,4 @@ def _put_away(target: Path) -> None:
         Path(f"{target}{end}").unlink(missing_ok=True)
     sync(target.parent)
     if kept.exists():
-        click.echo(f"The database that was there is kept as {kept}.")
+        click.echo(f"The old database is kept as {kept}.")

@@ -1,4 +1,4 @@
-"""CSV as spreadsheets write and read it: separators, formulas, and where a cell stands."""
+"""CSV as spreadsheets write and read it: separators, formulas, and the places of cells."""
 
 import csv
 import unicodedata
@@ -8,7 +8,7 @@ from typing import IO, NamedTuple
 
 
 class BadTableError(Exception):
-    """A table that is not to be read any further."""
+    """A table that cannot be read any further."""
 
 
 class Row(NamedTuple):
@@ -25,8 +25,8 @@ class Row(NamedTuple):
 class Table:
     """A table whose first line names its columns, and whose rows are read one by one.
 
-    Commas or semicolons separate cells, whichever the first line has more of. `BadTableError` is
-    raised by what is no such table.
+    Commas or semicolons separate cells, whichever the first line has more of. Anything else raises
+    `BadTableError`.
     """
 
     def __init__(
@@ -79,13 +79,15 @@ def _check_columns(columns: list[str], required: Collection[str], known: Collect
             raise BadTableError(f"Its first line, which names the columns, has no `{name}`.")
     for name in columns:
         if name not in known:
-            raise BadTableError(f"The column `{name}` is unknown. Known are: {', '.join(known)}.")
+            raise BadTableError(
+                f"The column `{name}` is unknown. The known ones are: {', '.join(known)}."
+            )
         if columns.count(name) > 1:
             raise BadTableError(f"Two columns are called `{name}`.")
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes in place of what a terminal would act on."""
+    """Return a text with escapes in place of anything that a terminal would act on."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
@@ -101,7 +103,7 @@ def harmless(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text that `harmless` put apostrophes into."""
+    """Return the text from before `harmless` put apostrophes into it."""
     return ";".join(
         part[1:] if part.startswith("'") and _looks_like_formula(part[1:]) else part
         for part in text.split(";")
@@ -111,8 +113,8 @@ def plain(text: str) -> str:
 def _looks_like_formula(text: str) -> bool:
     """Return whether a text begins with one of `=+-@`, or with a tab or an end of line.
 
-    That may be in another width, behind something invisible, or behind apostrophes: `plain` could
-    not tell these from one that `harmless` put there.
+    These may be of another width, or behind something invisible, or behind apostrophes, which
+    `plain` could not tell from one that `harmless` put there.
     """
     text = text.lstrip("'")
     visible = (letter for letter in unicodedata.normalize("NFKC", text) if letter.isprintable())

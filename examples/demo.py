@@ -1,4 +1,4 @@
-"""Serve a throwaway community to try the server out with: `make demo`."""
+"""Serve a throwaway community to try out: `make demo`."""
 
 import os
 import random
@@ -47,7 +47,7 @@ THANKS = (
     ("Best costume", "art", 15),
     ("Grand prize", "crown", 50),
 )
-"""Awards that are for more than a place: their titles, pictures and points."""
+"""Awards for more than a place: their titles, pictures and points."""
 NAMES = (
     ("Ada Ben Chloe Dev Erin Femi Grace Hugo Isla Jack Kira Liam", "Ash Brook Clay Dale Fox Hill"),
     ("Amélie Björn Chloé Jürgen Maëlle Renée Søren Zoë", "Lefèvre Müller Núñez Østergård Weiß"),
@@ -83,7 +83,7 @@ Password: {app[1]}
 
 
 def main() -> None:
-    """Make a database in a folder of its own, fill it, serve it, and say what is there."""
+    """Make a database in a folder of its own, fill it, serve it, and say what it contains."""
     url = Settings.load().local_url
     with TemporaryDirectory(prefix="laurels-demo-") as folder:
         database = f"sqlite:///{folder}/laurels.sqlite3"
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def answers(server: subprocess.Popen[bytes], url: str, auth: tuple[str, str]) -> bool:
-    """Return whether it is this server that answers, once it does or has ended."""
+    """Return whether this server answers, once it does or has ended."""
     while server.poll() is None:
         with suppress(requests.RequestException):
             if requests.get(f"{url}/auth/me", auth=auth, timeout=5).ok:
@@ -111,7 +111,7 @@ def answers(server: subprocess.Popen[bytes], url: str, auth: tuple[str, str]) ->
 
 
 def fill(database: str, url: str) -> dict[str, Any]:
-    """Make a community, by the API; return what is in it."""
+    """Make a community through the API; return its contents."""
     app = create_app(Settings(database_url=database, log_level="ERROR"))
     with app.app_context(), transaction(write=True):
         bot = App(name="demo", permissions=int(APP_PERMISSIONS))
@@ -172,14 +172,14 @@ def fill(database: str, url: str) -> dict[str, Any]:
 
 
 def new_name(chance: random.Random) -> str:
-    """Return what a member may be called: by a name, or by a handle."""
+    """Return a name for a member: a person's name, or a handle."""
     if chance.random() < 0.5:
         return " ".join(chance.choice(part.split()) for part in chance.choice(NAMES))
     return "_".join(chance.choice(part.split()) for part in HANDLES) + str(chance.randrange(100))
 
 
 def spread(chance: random.Random) -> None:
-    """Let the community have grown over weeks, up to now."""
+    """Change the times as if the community had grown over weeks, up to now."""
     end, length = now(), WEEKS * 7 * 86400
     accounts = db.session.scalars(select(Account).order_by(Account.id)).all()
     for account in accounts:

@@ -1,4 +1,4 @@
-"""The one place that knows Discord: who a user token belongs to.
+"""The one place that knows Discord, where it looks up the user that a token belongs to.
 
 Source: `GET /oauth2/@me` of Discord's API v10, and its image formatting reference.
 """
@@ -46,7 +46,7 @@ class BadTokenError(Exception):
 
 @dataclass(frozen=True)
 class DiscordUser:
-    """What an account takes from Discord."""
+    """The attributes that an account takes from Discord."""
 
     id: int
     name: str
@@ -79,11 +79,11 @@ class _MeReply(_Reply):
 
 
 def identify(token: str) -> DiscordUser:
-    """Ask Discord whose token this is; takes up to 10 seconds, so no transaction may be open.
+    """Return the user of a Discord token. It takes up to 10 s, so no transaction may be open.
 
-    Raises `BadTokenError`, or an HTTP error: 429 if this client asks too often, 503 if Discord says
-    that we do, or refused too many, or too many wait for it, 502 if Discord does not answer or not
-    as it should.
+    Raises `BadTokenError`, or an HTTP error: 429 if this client asks too often; 503 if Discord says
+    that we do, or has refused too many requests, or too many are waiting for it; 502 if Discord
+    does not answer, or not as it should.
     """
     if not TOKEN.fullmatch(token):
         raise BadTokenError
@@ -123,10 +123,10 @@ def _count_request() -> None:
 
 
 def _client(address: str) -> str:
-    """Return what counts as one client: an IPv6 client has its whole /64 network to itself."""
+    """Return the address or, for IPv6, the /64 network that counts as one client."""
     try:
         ip = ip_address(address)
-    except ValueError:  # a Unix socket has none, and a proxy may say anything
+    except ValueError:  # a Unix socket has no address, and a proxy may send anything
         return address
     if not isinstance(ip, IPv6Address):
         return address
@@ -134,7 +134,7 @@ def _client(address: str) -> str:
 
 
 def _heed_refusals() -> None:
-    """Leave Discord alone after so many refusals that it might block this server."""
+    """Leave Discord alone after so many refusals that it may soon block this server."""
     if not LIMITER.test(REFUSALS, "refused"):
         seconds = LIMITER.get_window_stats(REFUSALS, "refused").reset_time - time.time()
         raise ServiceUnavailable(

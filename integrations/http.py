@@ -1,9 +1,9 @@
-"""Requests to other servers, each within a time in all: look-up of the name, connection, answer.
+"""Requests to other servers, each within one time limit for name look-up, connection and answer.
 
-`requests` bounds only the wait for each piece of an answer, so one that drips would hold a request
-for ever, and a name server that does not answer is not bounded at all. So each request runs in a
-thread of its own, which is left behind when its time is up: its socket is shut, and if it has none
-yet it will not send any more.
+`requests` limits only the wait for each piece of an answer, so one that drips would hold a request
+forever, and does not limit the wait for a name server at all. So each request runs in a thread of
+its own, which is left behind when its time is up: its socket is shut down or, if it has none yet,
+it will send nothing.
 """
 
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 class UnreachableError(Exception):
-    """The other server could not be reached, or did not answer in time; says which."""
+    """The other server could not be reached, or did not answer in time; the message says which."""
 
 
 class HungUpError(UnreachableError):
-    """The other server was reached, and ended the connection without an answer."""
+    """The other server was reached, but ended the connection without an answer."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the other server answered; the body only as far as it was asked for."""
+    """The other server's answer, with as much of the body as was asked for."""
 
     status: int
     headers: Mapping[str, str]
@@ -63,11 +63,11 @@ class _Request(Thread):
             ) as response:
                 body = response.raw.read(self.read, decode_content=True) if self.read else b""
                 self.answer = Answer(response.status_code, response.headers, body)
-        except Exception as error:  # noqa: BLE001 - any is told to the one who waits
+        except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
             self.error = error
 
     def abandon(self) -> None:
-        """Stop as soon as possible, and send nothing that is not sent yet."""
+        """Stop as soon as possible, and send nothing more."""
         self.abandoned = True
         if self.connection and self.connection.sock:
             with suppress(OSError):
@@ -78,7 +78,7 @@ class _Abandonable(HTTPConnection):
     """A connection that its request's thread can be made to give up."""
 
     def connect(self) -> None:
-        """Connect, unless nobody waits any more."""
+        """Connect, unless nobody is waiting any more."""
         request = current_thread()
         assert isinstance(request, _Request)  # noqa: S101 - nothing else makes these
         request.connection = self
@@ -97,7 +97,7 @@ class _Pool(HTTPConnectionPool):
     ConnectionCls = _Abandonable
 
     def _put_conn(self, conn: Any) -> None:
-        """Use no connection again: only a new one belongs to its request."""
+        """Reuse no connection: only a new one belongs to its request."""
         if conn:
             conn.close()
         super()._put_conn(conn)
@@ -115,16 +115,16 @@ class _Adapter(HTTPAdapter):
 
 
 class _Session(Session):
-    """A session that knows no redirects: otherwise it reads all that comes with one."""
+    """A session that ignores redirects: otherwise it would read the whole body of one."""
 
     def get_redirect_target(self, resp: Response) -> None:
-        """Return None: an answer is an answer."""
+        """Return None: a redirect is an answer like any other."""
 
 
 def _make_session() -> Session:
     """Return the session of all requests, which remembers nothing from one to the next."""
     session = _Session()
-    session.trust_env = False  # no proxies and no .netrc of the host
+    session.trust_env = False  # ignore the host's proxies and .netrc
     session.headers["Connection"] = "close"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.mount("http://", _Adapter())
@@ -146,8 +146,8 @@ def fetch(  # noqa: PLR0913 - what a request has
 ) -> Answer:
     """Make one request and return its answer, with up to `read` bytes of the body.
 
-    Redirects are not followed. Raises `UnreachableError`, at the latest after `seconds`;
-    `HungUpError` once there was a connection to send the request on.
+    Redirects are not followed. Raises `UnreachableError`, after `seconds` at the latest;
+    `HungUpError` if there was a connection to send the request on.
     """
     request = _Request(method, url, seconds, read, headers=dict(headers), data=data)
     try:
@@ -165,12 +165,12 @@ def fetch(  # noqa: PLR0913 - what a request has
         raise UnreachableError("no answer in time")
     reason = getattr(cause, "strerror", None) or type(cause).__name__
     if request.connected:
-        raise HungUpError(f"no HTTP answer: {reason}")
+        raise HungUpError(f"no HTTP response: {reason}")
     raise UnreachableError(reason)
 
 
 def _cause(error: BaseException | None) -> BaseException | None:
-    """Return the error at the bottom of another one, without the request that it is about."""
+    """Return the error at the bottom of another, without the request that it is about."""
     while error and (below := error.__cause__ or error.__context__):
         error = below
     return error

@@ -1,4 +1,4 @@
-"""How Alembic migrates the database: wholly or not at all, one process at a time."""
+"""How Alembic migrates the database: all or nothing, one process at a time."""
 
 from alembic import context
 
@@ -9,7 +9,7 @@ from database import Base, db
 def _migrate() -> None:
     with db.engine.connect().execution_options(write=True) as connection:
         sqlite = connection.dialect.name == "sqlite"
-        if sqlite:  # recreating a table must not delete what refers to it
+        if sqlite:  # recreating a table must not delete rows that refer to it
             connection.connection.driver_connection.execute("PRAGMA foreign_keys=OFF")
         context.configure(
             connection=connection,

@@ -7,7 +7,7 @@ from pages import docs, guides, views
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Serve the pages, or nothing but what this server is where they are not public."""
+    """Serve the pages or, if they are not public, only a page that says what this server is."""
     app.register_blueprint(docs.blp)
     app.register_blueprint(guides.blp)
     if settings.public_pages:

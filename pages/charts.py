@@ -1,6 +1,6 @@
-"""Charts that the server draws: where lines and columns go, and what stands beside them.
+"""Charts that the server draws: lines or columns, and the axes beside them.
 
-A plot is 1,000 wide, which the page stretches to the room there is, and `HEIGHT` pixels high.
+A plot is 1,000 wide, which the page stretches to the space available, and `HEIGHT` pixels high.
 """
 
 from bisect import bisect_left
@@ -15,17 +15,17 @@ from pages.text import date, day
 
 WIDTH, HEIGHT = 1000, 240
 ABOVE, BELOW = 12, 2
-"""The pixels that are left free in a plot, so that no line is cut off."""
+"""The pixels left free in a plot, so that no line is cut off."""
 LABEL_HEIGHT = 19
 STEPS = (1, 2, 3, 7, 14, 28, 91, 364)
-"""For how many days a point may stand, beside multiples of the last."""
+"""The days from one point to the next: one of these, or a multiple of the last."""
 MOST_POINTS = 24
 WEEK = 7
 MOST_WEEKS = 26
 LONG = 300
-"""From how many days on the years are shown."""
+"""The number of days beyond which years are shown."""
 ANCHORS: dict[float, str] = {0: "start", 100: "end"}
-"""Which end of a text stands at a place at the edge."""
+"""The end of a text that is placed at an edge."""
 MONDAY = 4
 """The first day that was a Monday: day 0 is 1 January 1970."""
 
@@ -38,7 +38,7 @@ class Tick(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line, its values, and where its end and its name stand."""
+    """A line, its values, and the places of its end and its name."""
 
     id: int
     name: str
@@ -59,7 +59,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """What stands around a plot: values at its left, days below it."""
+    """The axes of a plot: values on its left, days below it."""
 
     ticks: Sequence[Tick]
     days: Sequence[Tick]
@@ -79,7 +79,7 @@ class Chart:
 
     @property
     def left(self) -> Markup:
-        """The values at the left, as SVG."""
+        """The values on the left, as SVG."""
         return _joined(
             f'<text x="100%" y="{place + 4}" text-anchor="end">{value:,}</text>'
             for place, value in self.ticks
@@ -130,9 +130,9 @@ class ColumnChart(Chart):
 def lines(
     names: Mapping[int, str], changes: Iterable[tuple[int, int | None, int]], today: int
 ) -> LineChart:
-    """Return a chart of sums that grow; `changes` are of an id and a day, or of no known day.
+    """Return a chart of growing sums, from changes of an id's sum on a day or, if unknown, None.
 
-    What has no day is there from the start.
+    Changes without a day count from the start.
     """
     before, by_day = dict.fromkeys(names, 0), {key: dict[int, int]() for key in names}
     for key, when, value in changes:
@@ -153,7 +153,7 @@ def lines(
 
 
 def columns(counts: Iterable[tuple[int, int]], first: int, today: int) -> ColumnChart:
-    """Return a chart of how much there was in each week, from a day on."""
+    """Return a chart of the sum of each week's counts, from a day on."""
     weeks = dict.fromkeys(range(monday(first), max(today, first) + 1, WEEK), 0)
     for when, value in counts:
         weeks[monday(when)] = weeks.get(monday(when), 0) + value

@@ -8,19 +8,19 @@ from flask import Blueprint, Response, current_app, send_from_directory
 STATIC = Path(__file__).parent / "static"
 SWAGGER_UI = Path(str(files("flask_swagger_ui") / "dist"))
 KEPT = 60 * 60
-"""For how many seconds browsers need not ask again."""
+"""How many seconds browsers need not ask again."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a page may load and do: nothing from elsewhere, and no script or style in its own text."""
+"""The page may load nothing from elsewhere, and use no script or style in its own text."""
 
 blp = Blueprint("docs", __name__)
 
 
 def index() -> Response:
-    """Show what this server is, where there are no other pages."""
+    """Say what this server is, if there are no other pages."""
     return guard(_file(STATIC, "index.html"))
 
 
@@ -38,7 +38,7 @@ def page_file(name: str) -> Response:
 
 @blp.route("/pages/own.css")
 def own_style() -> Response:
-    """Return what the host adds to the style of the pages."""
+    """Return the host's additions to the style of the pages."""
     return _file(Path(current_app.instance_path), "style.css")
 
 

@@ -35,7 +35,7 @@ def guide(name: str) -> Response:
 
 @cache
 def _content(name: str) -> Markup:
-    """Return a guide as HTML; nothing in it is taken for HTML already."""
+    """Return a guide as HTML; any HTML in it is shown as text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse((DOCS / f"{name}.md").read_text(encoding="utf-8"))
     for token, following in pairwise(tokens):
@@ -46,12 +46,12 @@ def _content(name: str) -> Markup:
 
 
 def _anchor(heading: str) -> str:
-    """Return the name of a heading in links, which is the one on the sites that show Markdown."""
+    """Return a heading's name in links, the same as on sites that show Markdown."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _lead_on(tokens: Iterable[Token]) -> None:
-    """Let links lead to the guides as they are served, and none to files that are not."""
+    """Make links to the guides lead to their pages, and remove links to other files."""
     tag = "a"
     for token in tokens:
         if token.type == "link_open":

@@ -1,7 +1,7 @@
-"""What the pages show, as statements that answer with rows.
+"""The content of the pages, as statements that return rows.
 
-A page reads what it shows a page at a time, by the indexes and the counts in `models.py`: nothing
-here grows with the members of a team, or with who holds an award.
+Lists are read a page at a time, by the indexes and the counts in `models.py`: no read grows with
+the number of a team's members or of an award's holders.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from shapes import given_ids, has_text
 
 DAY = 86400
 MANY = 1000
-"""From how many holders of an award on they are found by walking through all names."""
+"""The number of an award's holders beyond which they are found by going through all names."""
 
 _ID = bindparam("id", type_=BigInteger)
 _SIZE = bindparam("size", type_=BigInteger)
@@ -67,7 +67,7 @@ TOTALS = Statement(
         select(func.max(Awardee.given_at)).scalar_subquery().label("last_given"),
     )
 )
-"""How much there is of everything; while all of it is the same, nothing has changed."""
+"""The totals of everything; while all of them are the same, nothing has changed."""
 
 _first = select(Team.points).order_by(*_BY_POINTS).limit(1).offset(_OFFSET).scalar_subquery()
 STANDINGS = _paged(
@@ -119,7 +119,7 @@ FEW_HOLDERS = _paged(_holders.order_by(*_BY_NAME))
 MANY_HOLDERS = _paged(
     select(*_ACCOUNT_COLUMNS, _given_at.label("given_at")).where(_is_holder).order_by(*_BY_NAME)
 )
-"""The same, where sorting all holders would take longer than to skip who does not hold it."""
+"""The same, for when sorting all holders would take longer than skipping everybody else."""
 
 _held = select(Award.points).join(Awardee).where(Awardee.account_id == _ID).subquery()
 MEMBER = Statement(
@@ -163,18 +163,18 @@ FOUND = {
         .limit(_SIZE)
     ),
 }
-"""What a search finds of each kind, by name."""
+"""The results of a search, of each kind, by name."""
 
 JOINED = Statement(
     select(_day(Account.created_at).label("day"), func.count().label("value")).group_by("day")
 )
-"""How many of today's members came on each day."""
+"""How many of the current members joined on each day."""
 GIVEN = Statement(
     select(_day(Awardee.given_at).label("day"), func.count().label("value"))
     .where(Awardee.given_at >= _SINCE)
     .group_by("day")
 )
-"""How many awards were given on each day, as far as they are still held."""
+"""How many awards that are still held were given on each day."""
 LARGEST = Statement(
     select(
         Team.id,

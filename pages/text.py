@@ -12,21 +12,21 @@ from markupsafe import Markup, escape
 from models import now, utc
 
 COLOURS = 12
-"""How many colours the stylesheet has for teams, members and awards."""
+"""The number of colours in the stylesheet for teams, members and awards."""
 
 _BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _MARKS = re.compile("[\u0300-\u036f]")
-"""Accents of which there may be any number above a letter."""
+"""Accents, of which any number may be stacked on a letter."""
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _BLANK_LETTERS = set("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that leave their place empty."""
+"""Letters and symbols that show nothing."""
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def name(text: str) -> Markup:
-    """Return a name as HTML: as it is, in a box that none of its characters acts beyond.
+    """Return a name as HTML: as it is, in a box outside which its characters have no effect.
 
-    What cannot be seen is replaced by words.
+    An invisible one is replaced by words.
     """
     if text.isascii() or _is_visible(text):
         return Markup(f"<bdi>{escape(text)}</bdi>")
@@ -34,7 +34,7 @@ def name(text: str) -> Markup:
 
 
 def plain(text: str) -> str:
-    """Return a name for text without markup, such as titles: its direction ends where it ends."""
+    """Return a name for text without markup, such as titles; its direction ends with it."""
     if text.isascii():
         return text
     if not _is_visible(text):
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Return the beginning of a name in one line, for where there is no more room."""
+    """Return the beginning of a name, for where there is little room."""
     text = _MARKS.sub("", unicodedata.normalize("NFC", text))
     if len(text) <= length:
         return plain(text)
@@ -54,7 +54,7 @@ def shorten(text: str, length: int) -> str:
 
 @lru_cache(4096)
 def initials(text: str) -> str:
-    """Return what stands for a name where it has no picture: the beginnings of its first words."""
+    """Return the initials of a name's first words, which stand in for a picture."""
     if not _is_visible(text):
         return "?"
     words = [word for word in re.split(r"[\W_]+", text) if word][:2]
@@ -64,14 +64,14 @@ def initials(text: str) -> str:
 
 
 def colour(key: int) -> str:
-    """Return the class of a colour, which stays that of a team, a member or an award."""
+    """Return the class of the colour that a team, a member or an award always has."""
     return f"c{key % COLOURS}"
 
 
 def picture(title: str, key: int, kind: str = "", url: str | None = None) -> Markup:
-    """Return the picture of something as HTML: initials, or what a URL has, with these behind it.
+    """Return the picture of something as HTML: initials, behind the image at a URL if it has one.
 
-    Nothing of it is read aloud, since the name stands beside it.
+    It is not read aloud, since the name is beside it.
     """
     inside = escape(initials(title))
     if url and url.startswith(("https://", request.host_url)):  # what the policy allows
@@ -92,7 +92,7 @@ def who(  # noqa: PLR0913 - a row of a list, made here since a macro takes five 
 ) -> Markup:
     """Return a link to something as HTML, with its picture, and a small line `below` its name.
 
-    That line may be for a narrow page only.
+    That line may be shown only on a narrow page.
     """
     small = f'<span class="small{" narrow" * narrow}">{escape(below)}</span>' if below else ""
     return Markup(
@@ -102,7 +102,7 @@ def who(  # noqa: PLR0913 - a row of a list, made here since a macro takes five 
 
 
 def share(value: int, most: int) -> str:
-    """Return how much one value is of another, in percent, as an attribute."""
+    """Return the share that one value is of another, in percent, as an attribute."""
     return f"{value / most:.1%}"
 
 
@@ -112,7 +112,7 @@ def number(value: int) -> str:
 
 
 def many(value: int, noun: str) -> str:
-    """Return a number and what it is of: 1 award, 2 awards."""
+    """Return a number with a noun: 1 award, 2 awards."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
@@ -139,7 +139,7 @@ def date(number: int) -> str:
 
 
 def when(seconds: float | None) -> Markup:
-    """Return a time as HTML, the more exactly the nearer it is; nothing where it is not known."""
+    """Return a time as HTML, more exact the more recent it is; nothing if it is not known."""
     if seconds is None:
         return Markup()
     past = now() - seconds
@@ -174,7 +174,7 @@ FILTERS: list[Callable[..., Any]] = [
     date,
     when,
 ]
-"""What templates can use."""
+"""The functions that templates can use."""
 
 
 def _is_visible(text: str) -> bool:

@@ -1,7 +1,7 @@
 """The community's pages: a view reads rows, its template shows them.
 
-A view returns what its template of the same name is given, and `preview`: what a link to the page
-looks like elsewhere. All that a page reads is one snapshot of the database.
+A view returns the values for the template of the same name, and `preview`, the look of a link to
+the page elsewhere. Everything that a page reads is one snapshot of the database.
 """
 
 import hashlib
@@ -29,19 +29,19 @@ HEADERS: Final = {
     ),
 }
 KEPT = 30
-"""For how many seconds, at most, a page is shown again."""
+"""How many seconds, at most, a page is shown again."""
 MOST_SHOWN = 64
-"""How many pages are remembered, of some 20 KB each."""
+"""How many pages are remembered, each about 20 KB."""
 SIZE = 20
 """How many records a list has on one page."""
 LEADERS = 5
 NEWEST, NEWEST_OF_TEAM = 7, 6
-"""How many awards are shown beside something else."""
+"""How many awards are shown beside other things."""
 FOUND = 20
 LARGEST = 20
 MAX_TEXT = 255
 PARTS = {"teams", "members", "awards", "search", "numbers"}
-"""What the paths of the pages begin with."""
+"""The first parts of the paths of pages."""
 
 Values = dict[str, Any]
 View = Callable[..., Values]
@@ -51,7 +51,7 @@ blp = Blueprint("pages", __name__, template_folder="templates")
 
 @dataclass(frozen=True)
 class Preview:
-    """What a page is called, and what a link to it looks like elsewhere."""
+    """A page's title, and the look of a link to it elsewhere."""
 
     title: str
     description: str
@@ -59,7 +59,7 @@ class Preview:
 
 
 class Shelf(NamedTuple):
-    """One page of a list, of so many pages."""
+    """One page of a list, and the number of its pages."""
 
     rows: Sequence[Any]
     page: int
@@ -99,10 +99,10 @@ def init_app(app: Flask) -> None:
 
 
 def page(rule: str, *, kept: bool = False) -> Callable[[View], View]:
-    """Make a page of a view.
+    """Make a page from a view.
 
-    One that is `kept` is not even read anew until something has changed, for some seconds at most:
-    counting all of 100,000 members takes longer than all else of a request.
+    One that is `kept` is not even read again until something changes, for some seconds at most:
+    counting all of 100,000 members takes longer than the rest of a request.
     """
 
     def decorator(view: View) -> View:
@@ -127,7 +127,7 @@ def page(rule: str, *, kept: bool = False) -> Callable[[View], View]:
 
 @page("/")
 def standings() -> Values:
-    """Show who leads, and how it came to that."""
+    """Show the teams by points, and how the leaders got theirs."""
     totals = queries.TOTALS.first()
     shelf = _shelf(queries.STANDINGS, totals.teams)
     ranked = _ranked(shelf)
@@ -213,7 +213,7 @@ def awards() -> Values:
 
 @page("/awards/<key:award_id>")
 def award(award_id: int) -> Values:
-    """Show one award, and who holds it."""
+    """Show one award and its holders."""
     row = _found(queries.AWARD.first(id=award_id), "award")
     many = row.holder_count > queries.MANY
     holders = queries.MANY_HOLDERS if many else queries.FEW_HOLDERS
@@ -230,7 +230,7 @@ def award(award_id: int) -> Values:
 
 @page("/search")
 def search() -> Values:
-    """Show what has some text in its name."""
+    """Show the members, teams and awards with some text in their name."""
     q = request.args.get("q", "")[:MAX_TEXT]
     folded = fold(q.replace("\0", "").strip())
     found = {
@@ -281,7 +281,7 @@ def _ranked(shelf: Shelf) -> list[tuple[int, Any]]:
 
 
 def _shelf(statement: Statement, total: int, **of: int) -> Shelf:
-    """Return the page of a list that the query asks for, or the one next to it that there is."""
+    """Return the page of a list that the query asks for, or the nearest one that exists."""
     pages = max(-(-total // SIZE), 1)
     asked = request.args.get("page", "")
     wanted = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 20 else 1
@@ -292,7 +292,7 @@ def _shelf(statement: Statement, total: int, **of: int) -> Shelf:
 
 def _found(row: Any, kind: str) -> Any:
     if row is None:
-        raise NotFound(f"There is no such {kind}. Perhaps it was deleted.")
+        raise NotFound(f"There is no such {kind}. Perhaps it has been deleted.")
     return row
 
 
@@ -305,10 +305,10 @@ def _has_own_style() -> bool:
 
 
 def _shown(state: Any, html: Callable[[], str]) -> str:
-    """Return a page as it was shown last if its state, such as the rows it shows, is the same.
+    """Return a page as it was last shown if its state, such as the rows it shows, is the same.
 
-    To write HTML takes most of the time of a page. How long ago something was may be as old as the
-    browser's copy.
+    Writing HTML takes most of a page's time. The ages of things may be as old as the browser's
+    copy.
     """
     shown: dict[str, tuple[Any, str]] = current_app.extensions["shown_pages"]
     state = (now() // KEPT, _has_own_style(), state)
@@ -339,7 +339,7 @@ def _render(template: str, preview: Preview, **values: Any) -> str:
 
 
 def _answer_not_found(error: HTTPException) -> Any:
-    """Show people, who ask for a page, what to do; the API answers as ever."""
+    """Show people who ask for a page what to do; the API answers as usual."""
     if request.method not in {"GET", "HEAD"} or request.path.split("/")[1] not in PARTS:
         return errors.answer(error)
     nothing = "There is nothing at this address."

@@ -60,7 +60,7 @@ def view_signups() -> dict[str, bool]:
     body=NewAccount,
     returns={201: AccountSchema},
     needs=Action.CREATE_ACCOUNT,
-    errors={409: "There is an account with the id 80351110224678912 already."},
+    errors={409: "An account with the id 80351110224678912 already exists."},
 )
 def create_account(body: dict[str, Any]) -> JSON | None:
     """Create an account, optionally in a team (0 means none) and with permissions.
@@ -73,7 +73,7 @@ def create_account(body: dict[str, Any]) -> JSON | None:
     team_id = body.pop("team", None)
     _refuse("grant", refused_grants(principal(), Permission(body["permissions"]), team_id))
     if _ROW.first(id=body["id"]):
-        raise Conflict(f"There is an account with the id {body['id']} already.")
+        raise Conflict(f"An account with the id {body['id']} already exists.")
     insert_account(**body, team_id=team_id)
     return queries.account(body["id"])
 
@@ -108,10 +108,10 @@ def edit_account(
     """Change an account, all or nothing.
 
     `name`, `discriminator` and `avatar_url` need the permission `manage_account_details`. `team`
-    (0 means none) needs `manage_account_teams`, or to be this account, or, to remove it from its
-    team, `manage_own_team` there. Each permission granted or revoked needs `manage_permissions` and
-    that permission; for `manage_own_team` it is also enough to have it in the same team, or to have
-    `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
+    (0 means none) needs `manage_account_teams`, or a session of this account, or, to remove it from
+    its team, `manage_own_team` there. Each permission granted or revoked needs `manage_permissions`
+    and that permission; for `manage_own_team` it is also enough to have it in the same team, or to
+    have `manage_permissions` and `manage_teams`. A grant is judged by the team after the request, a
     revocation by the one before. An account that moves to another team loses `manage_own_team`,
     unless the request grants it there or its caller could; one that is left without a team always
     does.
@@ -159,7 +159,7 @@ def delete_account(account: int) -> None:
 
 
 def insert_account(*, author: str | None = None, team_id: int | None = None, **values: Any) -> None:
-    """Insert an account, and record what happened by that."""
+    """Insert an account, and record the events of that."""
     defaults = {"avatar_url": None, "permissions": 0, "created_at": now(), "team_id": team_id}
     _INSERT.run(**defaults | values, search_name=fold(values["name"]))
     record(

@@ -1,4 +1,4 @@
-"""Authentication: sessions of accounts, tokens, and who the caller is."""
+"""Authentication: sessions, tokens, and the caller."""
 
 from typing import Any
 

@@ -102,8 +102,8 @@ def ping_callback(event: EventType) -> Any:
     """Send a ping to the callback at once, and report the result.
 
     The body is `{"ping": "team_create"}`, and the `webhook-id` begins with `ping_`; all else is as
-    in a delivery. A ping is not tried again, and does not affect the queue. The `status` is null
-    if there was no response, the `error` is null if all is well.
+    in a delivery. A ping is not tried again, and does not affect the queue. `status` is null if
+    there was no response, and `error` is null if it was accepted.
     """
     return _registered(event)
 
@@ -115,7 +115,7 @@ def ping_callback(event: EventType) -> Any:
     errors=NONE,
 )
 def list_deliveries(event: EventType) -> JSON:
-    """List the deliveries queued for the callback's receiver, and why they are.
+    """List the deliveries queued for the callback's receiver, and why they wait.
 
     The first 100 are listed, in the order in which they will be sent. `retry_at` is when a refused
     one is due again; if it is null, the delivery is due, or waits behind another about the same

@@ -1,4 +1,4 @@
-"""Standings: who leads."""
+"""Standings: the teams by points."""
 
 from typing import Any
 

@@ -32,21 +32,23 @@ from tests.support.server import Server, flask
 from tests.support.typescript import MISSING as NO_TYPESCRIPT
 from tests.support.typescript import TypeScript
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # ignored if a shell runs us in the background
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgresql", action="store_true", help="run the tests on PostgreSQL")
-    parser.addoption("--screenshots", help="the folder in which to keep pictures of pages")
+    parser.addoption("--screenshots", help="the folder to keep pictures of pages in")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many tests run at once: many of them wait most of the time."""
+    """Return how many tests run at once: many spend most of their time waiting."""
     return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sqlite: about what only SQLite has")
+    config.addinivalue_line("markers", "sqlite: about a feature that only SQLite has")
     if config.getoption("postgresql") and not POSTGRESQL:
         raise pytest.UsageError(f"--postgresql {MISSING}")
 
@@ -55,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("postgresql"):
         for item in items:
             if item.get_closest_marker("sqlite"):
-                item.add_marker(pytest.mark.skip(reason="is about what only SQLite has"))
+                item.add_marker(pytest.mark.skip(reason="is about a feature that only SQLite has"))
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +72,7 @@ def postgresql() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def new_database(request: pytest.FixtureRequest) -> NewDatabase:
-    """Return what makes databases of the kind that is tested."""
+    """Return a function that makes databases of the kind under test."""
     if request.config.getoption("postgresql"):
         new: NewDatabase = request.getfixturevalue("postgresql").new
         return new
@@ -79,7 +81,7 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 
 @pytest.fixture(scope="session")
 def empty_database(new_database: NewDatabase) -> Iterator[Database]:
-    """Return a database that `flask db upgrade` made."""
+    """Return a database made by `flask db upgrade`."""
     with new_database() as database:
         flask(database, "db", "upgrade")
         yield database
@@ -117,7 +119,7 @@ def make_app(database: Database) -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture(scope="session")
 def shared_app(new_database: NewDatabase, empty_database: Database) -> Iterator[Flask]:
-    """Make one app with the default settings, for all tests that can do with it."""
+    """Make one app with the default settings, for all tests that need no other."""
     with new_database(empty_database) as database:
         app = create_app(Settings(database_url=url_of(database)))
         yield app
@@ -127,7 +129,7 @@ def shared_app(new_database: NewDatabase, empty_database: Database) -> Iterator[
 
 @pytest.fixture(scope="session")
 def description(shared_app: Flask) -> Description:
-    """Return what the API says of itself."""
+    """Return the API's description of itself."""
     response = shared_app.test_client().get("/openapi.json")
     assert response.status_code == 200, "see the log: the description could not be made"
     return Description(response.get_json())
@@ -181,7 +183,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def community(app: Flask) -> Community:
-    """Return what is in the app's database, to write to."""
+    """Return a community that writes to the app's database."""
     return Community(app)
 
 

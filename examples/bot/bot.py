@@ -1,7 +1,7 @@
 """A Discord bot to start from: slash commands for Laurels, and a Discord role for each team.
 
-A role is that of the team whose id its name begins with, as in `Team 1: Red`. An event only says
-where to look: what is so now is asked of Laurels and Discord, so a late or second one does no harm.
+A role belongs to the team whose id is in its name, as in `Team 1: Red`. An event only says where to
+look: Laurels and Discord are asked for the current state, so a late or repeated one does no harm.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ LOG = logging.getLogger("bot")
 
 
 class Bot(discord.Client):
-    """Takes events and keeps the roles."""
+    """Receives events, and keeps the roles up to date."""
 
     todo: asyncio.Queue[int] = asyncio.Queue()  # ids of users; 0 stands for everything
-    secret = secrets.token_urlsafe(32)  # another one at each start, so there is none to keep
+    secret = secrets.token_urlsafe(32)  # a new one at each start, so there is none to store
     webhook = Webhook(secret.encode())
 
     async def setup_hook(self) -> None:
-        """Listen for events, let Laurels send them, and begin with what was missed."""
+        """Listen for events, register for them, and catch up on those missed."""
         host, port = environ.get("HOST", "127.0.0.1"), int(environ.get("PORT", "8001"))
         await self.loop.create_server(web.Server(self.receive, access_log=None), host, port)
         body = {"url": environ.get("CALLBACK_URL", f"http://{host}:{port}/"), "secret": self.secret}
@@ -44,16 +44,16 @@ class Bot(discord.Client):
         self.worker = asyncio.create_task(self.work())
 
     async def receive(self, request: web.BaseRequest) -> web.Response:
-        """Take a delivery, and do the rest later: whoever caused the event waits for the answer."""
+        """Accept a delivery; do the rest later, since whoever caused the event is waiting."""
         try:
             event = self.webhook.verify(await request.read(), dict(request.headers))
-        except (WebhookVerificationError, ValueError):  # ValueError: not even the form is right
+        except (WebhookVerificationError, ValueError):  # ValueError: it is malformed
             return web.Response(status=401)
         self.todo.put_nowait(int(event["account"]["id"]) if "account" in event else 0)
         return web.Response(status=204)
 
     async def work(self, user_id: int = 0) -> None:
-        """Do one thing after the other, and again later what fails."""
+        """Do one thing after another, and try again later whatever fails."""
         while True:
             try:
                 await (self.bring_member(user_id) if user_id else self.bring_all())
@@ -61,12 +61,12 @@ class Bot(discord.Client):
                 if self.is_closed():
                     return
                 name, bug = type(error).__name__, not isinstance(error, FAULTS)
-                LOG.warning("Again in a minute: %s: %s", name, error, exc_info=bug)
+                LOG.warning("Trying again in a minute: %s: %s", name, error, exc_info=bug)
                 self.loop.call_later(60, self.todo.put_nowait, user_id)
             user_id = await self.todo.get()
 
     async def bring_member(self, user_id: int) -> None:
-        """Give a member the role of their team, made if it is missing, and take all others'."""
+        """Give a member their team's role, made if it is missing, and take away all others."""
         guild = await self.fetch_guild(GUILD.id)
         try:
             member = await guild.fetch_member(user_id)
@@ -83,7 +83,7 @@ class Bot(discord.Client):
             await member.edit(roles=roles)
 
     async def bring_all(self) -> None:
-        """Rename and delete roles as their teams were, and bring in line each member who is not."""
+        """Rename and delete roles as their teams were, and give all members the right ones."""
         guild = await self.fetch_guild(GUILD.id)
         for role in filter(team_id, guild.roles):
             try:
@@ -108,25 +108,25 @@ class Bot(discord.Client):
 
 
 def team_id(role: discord.Role) -> int:
-    """Give the id of the team that a role belongs to; 0 is none."""
+    """Return the id of the team that a role belongs to, or 0."""
     match = re.match(r"Team (\d+):", role.name)
     return int(match[1]) if match else 0
 
 
 class Commands(app_commands.CommandTree[Bot]):
-    """The commands: each answers its caller alone."""
+    """The commands: each answers only its caller."""
 
     async def interaction_check(self, interaction: Interaction[Bot]) -> bool:
         await interaction.response.defer(ephemeral=True)  # for more time than 3 seconds
         return True
 
     async def on_error(self, interaction: Interaction[Bot], error: Exception) -> None:
-        """Tell the caller what was refused, and the log what is wrong on our side."""
+        """Tell the caller about a refusal, and log anything wrong on our side."""
         error = getattr(error, "original", error)
         text = str(getattr(error, "detail", error))
         if isinstance(error, polympics.DataError):
             text = " ".join(issue["msg"] for issue in error.issues)
-            text += " `/register` makes one." * ("account" in error.issues[0]["loc"])
+            text += " `/register` creates one." * ("account" in error.issues[0]["loc"])
         elif not isinstance(error, polympics.ClientError | app_commands.AppCommandError):
             LOG.error("A command failed.", exc_info=error)
             text = "Something is wrong on our side. Please try again later."
@@ -140,14 +140,14 @@ COMMANDS.add_command(TEAM, guild=GUILD)
 
 
 async def team_of(user: discord.abc.User) -> polympics.Team:
-    """Give the team of a member."""
+    """Return the team of a member."""
     if team := (await LAURELS.get_account(user.id)).team:
         return team
     raise app_commands.AppCommandError(f"{user.mention} is in no team yet: see `/team join`.")
 
 
 async def team_named(name: str) -> polympics.Team:
-    """Give the one team of a name, whatever its case."""
+    """Return the only team with a name, regardless of case."""
     teams = [t async for t in LAURELS.list_teams(name) if t.name.casefold() == name.casefold()]
     if len(teams) == 1:
         return teams[0]
@@ -156,7 +156,7 @@ async def team_named(name: str) -> polympics.Team:
 
 @COMMANDS.command(guild=GUILD)
 async def register(interaction: Interaction[Bot]) -> None:
-    """Make your account."""
+    """Create your account."""
     user, avatar = interaction.user, interaction.user.display_avatar.url
     await LAURELS.create_account(user.id, user.display_name, int(user.discriminator), avatar)
     await interaction.followup.send("You have an account now. `/team join` is next.")
@@ -185,11 +185,11 @@ async def view(interaction: Interaction[Bot], name: str = "") -> None:
 @app_commands.default_permissions(manage_guild=True)
 @app_commands.checks.has_permissions(manage_guild=True)
 async def award(interaction: Interaction[Bot], member: Member, title: str, image_url: str) -> None:
-    """Give a member an award, which counts for their team; a title that it has is given again."""
+    """Give a member an award, which counts for their team; one that the team has is given again."""
     team = await team_of(member)
     known = [award for award in team.awards if award.title == title]
     given = known[0] if known else await LAURELS.create_award(title, image_url, team, [member])
-    await LAURELS.give_award(given, member)  # to give it twice changes nothing
+    await LAURELS.give_award(given, member)  # giving it twice changes nothing
     await interaction.followup.send(f"{member.mention} has the award now.")
 
 

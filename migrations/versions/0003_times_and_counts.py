@@ -1,4 +1,4 @@
-"""Times as seconds, the number of a team's members kept by triggers, and what is due."""
+"""Times as seconds, the number of a team's members kept by triggers, and due deliveries."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,7 +26,7 @@ TIMES = {
 """The columns that hold times, and whether they may be empty."""
 
 CHECKS = {"apps": 95, "accounts": 111}
-"""The permissions that each table allows; a table that is made anew forgets its checks."""
+"""The permissions that each table allows; a recreated table loses its checks."""
 
 SQLITE_TRIGGERS = {
     "INSERT": "UPDATE teams SET member_count = member_count + 1 WHERE id = NEW.team_id",
@@ -157,13 +157,13 @@ def _to_dates_on_postgresql(table: str, columns: dict[str, bool]) -> None:
 
 
 def _order_on_postgresql(collation: str) -> None:
-    """Order names: by bytes, as SQLite does, or as people of the host's language do."""
+    """Order names: by bytes, as SQLite does, or by the rules of the host's language."""
     for table in ("teams", "accounts"):
         op.execute(f'ALTER TABLE {table} ALTER COLUMN search_name TYPE TEXT COLLATE "{collation}"')
 
 
 def _mark_what_is_due() -> None:
-    """Leave a time, 0 for at once, only with the first delivery of each subject."""
+    """Keep a time (0: at once) only on the first delivery of each subject."""
     op.execute(
         "UPDATE deliveries SET due_at = CASE WHEN EXISTS (SELECT 1 FROM deliveries AS earlier "
         "WHERE earlier.callback_id = deliveries.callback_id "

@@ -1,4 +1,4 @@
-"""A whole history: what changed and when awards were given; what teams are worth."""
+"""A complete history, with changes and the times of awards; the points of teams."""
 
 import unicodedata
 
@@ -12,13 +12,13 @@ depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 EVENT_COLUMNS = ("type", "account_id", "team_id", "left_team_id", "award_id")
-"""What the log is searched by."""
+"""The columns that the log is searched by."""
 
 COUNTS = {
     "awards": ("teams", "team_id", {"award_count": "1", "points": "points"}),
     "awardees": ("awards", "award_id", {"holder_count": "1"}),
 }
-"""For each table, whose sums its rows count in, by which column, and what each row adds."""
+"""For each table: the table with its sums, the column that refers to it, and a row's share."""
 
 POSTGRESQL_FUNCTION = """
 CREATE FUNCTION sum_{table}_{event}() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -117,7 +117,7 @@ def _fold(text: str) -> str:
 
 
 def _take_times_from_the_log() -> None:
-    """Let awards, and who holds them, have the times that the log still knows.
+    """Fill in the times of awards, and of giving them, that are still in the log.
 
     The log is gone through once for each, however many events one award or account has.
     """

@@ -1,6 +1,6 @@
 const description = await (await fetch("/openapi.json")).json();
 
-// The errors that endpoints share are told at the top, once.
+// The errors that endpoints share are described once, at the top.
 for (const path of Object.values(description.paths)) {
   for (const { responses } of Object.values(path)) {
     for (const status in responses) {

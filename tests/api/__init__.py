@@ -1,1 +1,1 @@
-"""Tests of the api."""
+"""Tests of the API, with a client of the app."""

@@ -15,7 +15,7 @@ ANN = {"id": "10", "name": "Ann", "discriminator": "0042"}
 
 
 def shown(body: Any, **changes: Any) -> dict[str, Any]:
-    """Return a whole account as the API shows it, but for when it was made."""
+    """Return a whole account as the API shows it, but without `created_at`."""
     moment = body.pop("created_at")
     assert isinstance(moment, float)
     assert abs(now() - moment) < 60
@@ -107,7 +107,7 @@ def test_who_may_create(community: Community, as_: As) -> None:
 
 
 def test_whole_account(community: Community, client: FlaskClient) -> None:
-    """An account shows its own awards and its team's, by id, and how many are in the team."""
+    """An account shows its own awards and its team's, by id, and its team's number of members."""
     created_at = now()
     team = community.team(created_at=created_at)
     community.account(10, team, name="Ann", created_at=created_at, avatar_url="https://x/y.png")

@@ -127,7 +127,7 @@ def test_sessions_expire(make_app: Callable[..., Flask]) -> None:
 
 
 def test_expired_sessions_are_forgotten(community: Community, as_: As) -> None:
-    """Where a session is started, and only so many at once that it does not take long."""
+    """Whenever a session is started, but only a few at once, so that it does not take long."""
     community.account(10)
     bot = as_(community.bot(Permission.AUTHENTICATE_USERS))
     expired = {"account_id": 10, "token_digest": b"", "expires_at": now() - 1}

@@ -216,7 +216,7 @@ def test_size(admin: Caller) -> None:
 
 
 def test_size_of_a_chunked_body_on_a_socket(server: Server) -> None:
-    """A body of unknown length is never cut short and taken for whole."""
+    """A body of unknown length is never cut short and taken as complete."""
     auth = create_bot(server.database, "--all")
     for path, size, status in (
         ("/teams/new", LIMIT - 20, 422),
@@ -227,7 +227,7 @@ def test_size_of_a_chunked_body_on_a_socket(server: Server) -> None:
         padding = (b" " * 2**16 for _ in range(size // 2**16))
         body = iter([b'{"name": ""}', *padding])
         headers = {"Authorization": http_basic(auth), "Transfer-Encoding": "chunked"}
-        with suppress(BrokenPipeError, ConnectionResetError):  # the answer is there all the same
+        with suppress(BrokenPipeError, ConnectionResetError):  # there is an answer all the same
             connection.request("POST", path, body, headers, encode_chunked=True)
         with connection.getresponse() as response:
             assert response.status == status

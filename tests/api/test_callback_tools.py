@@ -1,4 +1,4 @@
-"""What the author of a bot tries and mends a callback with: test, deliveries, deliver."""
+"""The tools with which a bot's author tests and mends a callback: test, deliveries, deliver."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -41,14 +41,14 @@ def ask(world: World, method: str, path: str) -> Any:
 
 
 def rows(world: World, model: type[Callback | Delivery]) -> list[dict[str, Any]]:
-    """Return all callbacks, or all that waits, as they are stored."""
+    """Return all callbacks, or all deliveries, as they are stored."""
     names = [column.name for column in model.__table__.columns]
     stored = world.community.dump()[model.__tablename__]
     return [dict(zip(names, row, strict=True)) for row in stored]
 
 
 def keep_waiting(world: World, *keys: int) -> list[str]:
-    """Move accounts while another server has the lease; return the ids of what then waits."""
+    """Move accounts while another server has the lease; return the waiting deliveries' ids."""
     world.set(Callback, lease="elsewhere:1:x", leased_until=now() + 30)
     before = len(rows(world, Delivery))
     for key in keys:
@@ -58,7 +58,7 @@ def keep_waiting(world: World, *keys: int) -> list[str]:
 
 
 def test_a_ping_is_no_delivery(world: World) -> None:
-    """It comes with all headers of one, changes nothing, and is not stored."""
+    """It has all the headers of one, but changes nothing and is not stored."""
     before = world.community.dump()
     body = ask(world, "POST", TEST)
     seconds = body.pop("seconds")
@@ -82,12 +82,12 @@ def test_a_ping_is_no_delivery(world: World) -> None:
         (302, 302, "answered with status 302"),
         ("hang", None, "no answer"),
         ("drip", None, "no answer"),
-        ("hang up", None, "no HTTP answer: "),
+        ("hang up", None, "no HTTP response: "),
         ("down", None, "Connection refused"),
     ],
 )
 def test_pings(world: World, mode: int | str, status: int | None, error: str) -> None:
-    """They are answered in time, whatever the receiver does, and made once."""
+    """They end in time, whatever the receiver does, and are made once."""
     before = world.community.dump()
     if mode == "down":
         world.receiver.stop()
@@ -127,7 +127,7 @@ def test_a_ping_holds_nobody_up(world: World) -> None:
 
 
 def test_a_ping_leaves_what_waits(world: World) -> None:
-    """A receiver that rests is sent it all the same, and rests on."""
+    """A resting receiver is sent it all the same, and goes on resting."""
     world.account(10)
     world.receiver.stop()
     world.move(10)
@@ -248,7 +248,7 @@ def test_more_than_a_hundred_wait(world: World) -> None:
 
 
 def pass_by(world: World, seconds: float) -> None:
-    """Let time pass for what waits, and for who rests."""
+    """Let time pass for waiting deliveries and resting receivers."""
     with world.app.app_context(), transaction(write=True):
         for column in (Callback.resting_until, Delivery.due_at):
             ahead = db.update(column.class_).where(column > 0)
@@ -257,7 +257,7 @@ def pass_by(world: World, seconds: float) -> None:
 
 @pytest.mark.parametrize("rests", [False, True])
 def test_they_go_out_in_the_order_in_which_they_are_listed(world: World, rests: bool) -> None:
-    """First what is due, then what pauses, each with what is behind it."""
+    """First those that are due, then those that pause, each with those behind it."""
     for key in (10, 11, 12, 13):
         world.account(key)
     world.receiver.mode = 500
@@ -355,7 +355,7 @@ def test_deliver_sends_nothing_of_other_callbacks(world: World) -> None:
 
 
 def test_two_deliver_at_once(world: World) -> None:
-    """What one sends, the other leaves alone."""
+    """Each leaves alone the deliveries that the other is sending."""
     keys = (10, 11, 12)
     for key in keys:
         world.account(key)

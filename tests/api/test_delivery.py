@@ -1,4 +1,4 @@
-"""Delivery: nothing is lost, in order, within limits of time."""
+"""Delivery: nothing is lost, the order is kept, and time is limited."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ class World:
         return self.community.account(key)
 
     def move(self, key: int, team: int | None = None) -> float:
-        """Move an account to another team; return the seconds of its own that it took."""
+        """Move an account to another team; return how many seconds of its own it took."""
         with Stopwatch() as watch:
             present = self.bot("GET", f"/account/{key}").get_json()["team"]
             other = self.teams[1 if present and present["id"] == self.teams[0] else 0]
@@ -69,12 +69,12 @@ class World:
         return len(self.community.dump()["deliveries"])
 
     def set(self, model: type[Callback | Delivery], **values: Any) -> None:
-        """Put all callbacks, or all that waits, into a state."""
+        """Put all callbacks, or all deliveries, into a state."""
         with self.app.app_context(), transaction(write=True):
             db.session.execute(db.update(model).values(values))
 
     def tell_too(self, receiver: Receiver) -> None:
-        """Let another app be told at a receiver of its own."""
+        """Register another app's callbacks at a receiver of its own."""
         bot = Caller(self.bot.client, self.community.bot(name=receiver.url))
         body = {"url": f"{receiver.url}/", "secret": SECRET}
         assert bot("PUT", UPDATE, body).status_code == 200
@@ -84,7 +84,7 @@ class World:
         return result.exit_code, result.output
 
     def heard(self) -> list[tuple[int, int | None]]:
-        """Return the accounts and teams that the receiver took, in its order."""
+        """Return the accounts and teams that the receiver accepted, in its order."""
         return [
             (int(body["account"]["id"]), body["team"] and body["team"]["id"])
             for body in self.receiver.taken
@@ -147,7 +147,7 @@ def test_only_the_change_waits_for_the_disk(world: World) -> None:
 
 @pytest.mark.parametrize("mode", [500, 302, 404, 400, "hang", "drip", "hang up", "down"])
 def test_it_waits_and_goes_out_later(world: World, mode: int | str) -> None:
-    """The same id and body, with the next write that has an event."""
+    """With the same id and body, at the next write that has an event."""
     world.account(10), world.account(11)
     if mode == "down":
         world.receiver.stop()
@@ -187,7 +187,7 @@ def test_the_command(world: World, mode: int | str) -> None:
     world.receiver.mode = 200
     if mode == "down":
         world.receiver.__enter__()
-    assert world.command("deliver")[0] == 1  # it still pauses
+    assert world.command("deliver")[0] == 1  # it is still paused
     assert world.heard() == []
     assert world.command("deliver", "--all") == (0, "")
     assert world.heard() == [(10, world.teams[0])]
@@ -223,7 +223,7 @@ def test_pauses_grow(world: World) -> None:
 
 
 def test_a_refusal_is_not_an_outage(world: World) -> None:
-    """Others are told at once; what is about the same account waits, and keeps its order."""
+    """Other deliveries go out at once; those about the same account wait, and keep their order."""
     red, blue = world.teams
     for key in (10, 11):
         world.account(key)
@@ -241,13 +241,13 @@ def test_a_refusal_is_not_an_outage(world: World) -> None:
 
 
 def test_hanging_up_is_a_refusal(world: World) -> None:
-    """A bot may do so at whatever it did not expect; it hears of all others, and has no rest."""
+    """A bot may do so at an unexpected event; it is told about all others, without a rest."""
     red = world.teams[0]
     for key in (10, 11):
         world.account(key)
     world.receiver.mode = "hang up"
     world.move(10, red)
-    assert "no HTTP answer" in world.command("list")[1]
+    assert "no HTTP response" in world.command("list")[1]
     world.receiver.mode = 200
     world.move(11, red)
     assert world.heard() == [(11, red)]
@@ -341,7 +341,7 @@ def test_receivers_take_turns_a_delivery_each(world: World) -> None:
 def test_who_was_told_longest_ago_has_the_next_turn(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where each of several receivers takes all the time there is for a write."""
+    """Even if each of several receivers takes all the time of a write."""
     monkeypatch.setattr("callbacks.delivery.LAST_START", 0.4)
     keys = range(10, 16)
     for key in keys:
@@ -358,7 +358,7 @@ def test_who_was_told_longest_ago_has_the_next_turn(
 
 
 def test_registering_again(world: World) -> None:
-    """The id and what waits are kept, go to the new URL, are due at once, and not sent by that."""
+    """The id and the queue are kept; that is due at once, at the new URL, but not sent by this."""
     world.account(10), world.account(11), world.account(12)
     world.receiver.mode = 500
     world.move(10)
@@ -377,11 +377,11 @@ def test_registering_again(world: World) -> None:
         assert world.waiting() == 2
         world.move(12)
         assert [key for key, _ in world.heard()] == [10, 11, 12]
-    assert "refused" not in world.command("list")[1]  # which the old receiver did
+    assert "refused" not in world.command("list")[1]  # as it was by the old receiver
 
 
 def test_registering_again_while_the_old_receiver_is_waited_for(world: World) -> None:
-    """The failure of the old one is not held against the new one."""
+    """The old one's failure is not held against the new one."""
     world.account(10), world.account(11)
     with Receiver() as other:
         old = world.receiver
@@ -517,7 +517,7 @@ def test_a_result_that_cannot_be_stored(world: World, database: Path) -> None:
 
 @pytest.mark.parametrize("late", [200, "hang"])
 def test_a_result_that_comes_too_late(world: World, late: int | str) -> None:
-    """It takes nothing back that was stored since by who had the lease then."""
+    """It undoes nothing that the next holder of the lease has stored since."""
     red, blue = world.teams
     world.account(10)
     world.receiver.mode = 500
@@ -535,7 +535,7 @@ def test_a_result_that_comes_too_late(world: World, late: int | str) -> None:
     world.receiver.before_answer = overtake
     assert world.command("deliver", "--all")[0] == 1
     assert world.heard() == [(10, red)] * (2 if late == 200 else 1)
-    assert len(world.receiver.attempts) == 4  # the refused one pauses
+    assert len(world.receiver.attempts) == 4  # the refused one is paused
     listed = world.command("list")[1]
     assert "answered with status 500" in listed
     assert "no answer" not in listed
@@ -559,7 +559,7 @@ def test_what_is_behind_a_forgotten_one_goes_out(
     world.receiver.mode = 500
     world.move(10, red)
     world.set(Delivery, created_at=now() - 4 * DAY)
-    monkeypatch.setattr("callbacks.clock.GRACE", HOUR)  # so that this does not forget the first
+    monkeypatch.setattr("callbacks.clock.GRACE", HOUR)  # so that this does not delete the first
     world.move(10, blue)
     monkeypatch.setattr("callbacks.clock.GRACE", 0)
     world.receiver.mode = 200
@@ -580,14 +580,14 @@ class Clocks:
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    """Give the clocks of a process that has just started."""
+    """Return the clocks of a process that has just started."""
     clocks = Clocks(monkeypatch)
     monkeypatch.setattr("callbacks.events.wall_clock", WallClock())
     return clocks
 
 
 def test_a_clock_that_jumps_deletes_nothing(world: World, clocks: Clocks) -> None:
-    """What waits is forgotten only once the clock went evenly for an hour."""
+    """Deliveries are dropped only once the clock has run evenly for an hour."""
     world.account(10)
     world.receiver.stop()
 
@@ -609,7 +609,7 @@ def test_a_clock_that_jumps_deletes_nothing(world: World, clocks: Clocks) -> Non
 def test_a_clock_that_was_ahead_makes_nobody_wait(
     world: World, clocks: Clocks, refused: bool, seconds: int
 ) -> None:
-    """A pause, or a lease, that ends later than it could is over."""
+    """A pause or a lease that ends later than is possible is over."""
     world.account(10), world.account(11)
     if refused:
         world.receiver.mode = 500
@@ -627,7 +627,7 @@ def test_a_clock_that_was_ahead_makes_nobody_wait(
 
 
 def test_order_by_subject_of_many(world: World) -> None:
-    """Whatever is refused, for each account the order is that of the events."""
+    """Whatever is refused, each account's deliveries are in the order of the events."""
     for key in range(10, 15):
         world.account(key)
     world.receiver.refuses = lambda _: len(world.receiver.attempts) % 3 == 0

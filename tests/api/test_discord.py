@@ -115,7 +115,7 @@ def test_signups_closed(make: Callable[..., Flask], discord: Discord) -> None:
 
 @pytest.fixture
 def bad_tokens(discord: Discord) -> list[str]:
-    """Give tokens that are bad, each for a reason of its own."""
+    """Return tokens that are bad, each for a reason of its own."""
     discord.member(ANN, "no identify")
     del discord.replies["no identify"]["user"]
     discord.replies["no-identify"] = discord.replies.pop("no identify")
@@ -327,7 +327,7 @@ def test_avatars(
 
 
 def test_the_limit(make: Callable[..., Flask], discord: Discord) -> None:
-    """Each address may ask so often, counted before Discord is asked and only if it would be."""
+    """Each address has a limit, counted before Discord is asked, and only if it would be."""
     client = make(discord_rate_limit="3/minute", trusted_proxies=1).test_client()
 
     def log_in(address: str, token: object = BAD) -> Any:
@@ -358,7 +358,7 @@ def test_the_limit(make: Callable[..., Flask], discord: Discord) -> None:
 def test_who_is_one_client(
     make: Callable[..., Flask], discord: Discord, one: str, same: str, other: str
 ) -> None:
-    """An IPv6 network of 2^64 addresses is what one client gets."""
+    """One client may have an IPv6 network of 2^64 addresses."""
     client = make(discord_rate_limit="1/minute").test_client()
 
     def log_in(address: str) -> int:
@@ -373,7 +373,7 @@ def test_who_is_one_client(
 def test_refused_too_often(
     anybody: Caller, discord: Discord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asked, Discord is left alone before it blocks us, until the refusals are old."""
+    """Whoever asks, Discord is left alone before it blocks us, until the refusals are old."""
     assert discord_api.REFUSALS.amount == 5000
     monkeypatch.setattr(discord_api, "REFUSALS", RateLimitItemPerMinute(3, 10))
     community = Community(anybody.client.application)

@@ -18,9 +18,9 @@ NEW = {"name": "Ann", "discriminator": 1}
 
 
 class Listener:
-    """An app that may do everything and is told of every event, each at a receiver of its own.
+    """An app that may do everything and is told about every event, each at a receiver of its own.
 
-    All that is heard is held against what the API's description says of it.
+    Every delivery is checked against the API's description.
     """
 
     def __init__(self, bot: Caller, description: Description) -> None:
@@ -45,7 +45,7 @@ class Listener:
         return response.get_json() if response.data else None
 
     def heard(self) -> dict[str, list[Any]]:
-        """Give, once, what was heard since this was last asked."""
+        """Return the deliveries since the last call."""
         told = {event: receiver.taken[:] for event, receiver in self.receivers.items()}
         for event, receiver in self.receivers.items():
             for body in receiver.taken:
@@ -55,7 +55,7 @@ class Listener:
 
 
 def test_the_order_of_one_request(community: Community, as_: As) -> None:
-    """What is created comes before what is given, what is taken before what is deleted."""
+    """Creation comes before giving, and taking before deletion."""
     bot = as_(community.bot(APP_PERMISSIONS))
     last = 0
 
@@ -88,7 +88,7 @@ def test_the_order_of_one_request(community: Community, as_: As) -> None:
 
 
 def test_the_order_at_one_receiver(community: Community, as_: As) -> None:
-    """One that is registered for all types is told of them in the order of the log."""
+    """One that is registered for all types gets events in the order of the log."""
     bot = as_(community.bot(APP_PERMISSIONS))
     red = community.team("Red")
     for key in (1, 2, 3):

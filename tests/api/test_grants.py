@@ -1,4 +1,4 @@
-"""Granting and revoking permissions: the whole matrix, beside the spec's own sentences."""
+"""Granting and revoking permissions: the whole matrix, by the specification's own sentences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def allowed(caller: Someone, bit: Permission, target_team: int | None, *, grant:
 
 
 def callers(community: Community) -> Iterator[Someone]:
-    """Make apps and accounts: each bit alone, pairs that matter, all, none; in every place."""
+    """Make apps and accounts: with each bit, important pairs, all and none; in every team."""
     sets = [Permission(0), *Permission, ACCOUNT_PERMISSIONS, APP_PERMISSIONS]
     sets += [MANAGE | bit for bit in Permission if bit != MANAGE]
     sets += [OWN | TEAMS, OWN | MOVE, MANAGE | TEAMS | OWN, APP_PERMISSIONS & ~MANAGE]
@@ -191,7 +191,7 @@ def test_an_account_that_leaves_its_team_loses_manage_own_team_whoever_asks(
 
 
 class TestAttacks:
-    """What somebody will try."""
+    """Attacks that somebody will try."""
 
     def test_a_team_owner_takes_over_another_team(self, community: Community, as_: As) -> None:
         red, blue = community.team("Red"), community.team("Blue")

@@ -1,4 +1,4 @@
-"""Everything that is written has its line in the log, and programs can read it."""
+"""Every change has its line in the log, and programs can read it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -30,14 +30,14 @@ LOGGED: dict[Any, set[str]] = {
     Callback: {"url", "secret"},
     Session: {"token_digest"},
 }
-"""What the log tells of: records, and their columns; others follow from these, or are times."""
+"""The records and columns in the log; other columns follow from these, or are times."""
 
 READ_ONLY = {"apps list", "apps view", "callbacks list", "events list", "sessions list"}
 SENDS_ONLY = {"callbacks deliver"}
 NOT_OF_THE_COMMUNITY = {"backup", "doctor", "export", "move", "restore"}
 SESSIONS_THAT_END_BY_THEMSELVES = {"sessions prune"}
 SIGN_INS = {"POST /auth/create_session", "POST /auth/discord"}
-"""They make sessions, which are no line; a first sign-in makes an account, which is one."""
+"""They create sessions, which are not in the log; a first sign-in's account is."""
 
 
 def rows(community: Community, model: Any) -> dict[Any, Row]:
@@ -49,7 +49,7 @@ def rows(community: Community, model: Any) -> dict[Any, Row]:
 
 
 class Watcher:
-    """Does things, and compares the database before and after with what the log tells of them."""
+    """Does things, and compares the changes in the database with the log's lines about them."""
 
     def __init__(self, community: Community, as_: As) -> None:
         self.community, self.as_ = community, as_
@@ -59,7 +59,7 @@ class Watcher:
         return {model: rows(self.community, model) for model in LOGGED}
 
     def request(self, auth: Any, method: str, rule: str, body: Any = None, **path: Any) -> Any:
-        """Make a request that succeeds, and check that the log has what it changed."""
+        """Make a request that succeeds, and check that the log has its changes."""
         author = f"app {auth[0][1:]}" if auth and auth[0][0] == "A" else ""
         if auth and auth[0][0] == "S":
             sessions = rows(self.community, Session)
@@ -104,7 +104,7 @@ class Watcher:
 
 
 def attributes(line: Row) -> set[str]:
-    """Return what a line says that it changed."""
+    """Return the attributes that a line says were changed."""
     named = set(json.loads(line["changed"] or "[]"))
     if line["type"] == EventType.ACCOUNT_TEAM_UPDATE:
         named.add("team")
@@ -118,7 +118,7 @@ def attributes(line: Row) -> set[str]:
 def differences(
     before: dict[Any, dict[Any, Row]], after: dict[Any, dict[Any, Row]]
 ) -> Iterator[tuple[Any, dict[str, Any], set[str], tuple[int, int]]]:
-    """Return what differs: the table, what the log must name, what of it, permissions."""
+    """Return the differences: the table, the id that the log must name, attributes, permissions."""
     for model, columns in LOGGED.items():
         for key in before[model].keys() | after[model].keys():
             old, new = before[model].get(key), after[model].get(key)
@@ -215,7 +215,7 @@ def test_every_write_has_its_line(app: Flask, community: Community, as_: As) -> 
 
 
 def test_an_event(community: Community, as_: As) -> None:
-    """Its whole shape, with what there is to say and without."""
+    """Its whole shape, with all attributes and with none."""
     bot = as_(community.bot(APP_PERMISSIONS))
     red = community.team()
     bot("POST", "/accounts/new", {"id": 10, "name": "A", "discriminator": 1, "permissions": 3})

@@ -1,4 +1,4 @@
-"""The JSON that the database writes, beside what the schemas make of the same records."""
+"""The JSON that the database writes, compared with the schemas' for the same records."""
 
 import json
 from typing import Any
@@ -52,7 +52,7 @@ AWARD = st.fixed_dictionaries(
 
 @st.composite
 def communities(draw: st.DrawFn) -> tuple[list[Record], list[Record], list[Record]]:
-    """Draw two teams, four accounts, and awards with who holds them."""
+    """Draw two teams, four accounts, and awards with their holders."""
     accounts = [draw(ACCOUNT) | {"id": key} for key in IDS]
     teams = [draw(TEAM) | {"id": key} for key in (1, 2)]
     holders = st.sets(st.sampled_from(IDS))
@@ -120,13 +120,13 @@ def test_the_database_writes_what_the_schemas_make(
 
 
 def standing(team: Record, awards: list[Record]) -> Record:
-    """Return how a team stands, but for its rank."""
+    """Return a team's standing, but for its rank."""
     won = [award["points"] for award in awards if award["team_id"] == team["id"]]
     return {"team": team, "points": sum(won), "awards": len(won)}
 
 
 def store(teams: list[Record], accounts: list[Record], awards: list[Record]) -> None:
-    """Put a community in the place of the last one."""
+    """Replace the last community with another."""
     with transaction(write=True):
         for table in reversed(db.metadata.sorted_tables):
             db.session.execute(table.delete())
@@ -158,14 +158,14 @@ def page_of(records: list[Record], page: Record) -> Record:
 
 
 def counts_of(records: list[Record], page: Record) -> Record:
-    """Return what the first page of records says of the whole."""
+    """Return the first page's counts of all records."""
     size = page["per_page"]
     counts = {"page": 0, "per_page": size, "pages": -(-len(records) // size)}
     return counts | {"results": len(records)}
 
 
 def read(shown: queries.JSON | None) -> Any:
-    """Return what the database wrote, which is one line."""
+    """Return the JSON that the database wrote, which is one line."""
     assert shown
     assert shown.endswith(b"\n")
     return json.loads(shown)

@@ -1,4 +1,4 @@
-"""What every request gets: an id, a line in the log, careful headers."""
+"""Every request's id, line in the log, and careful headers."""
 
 import json
 import logging

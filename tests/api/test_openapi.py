@@ -18,7 +18,7 @@ WITHOUT_CREDENTIALS = {("post", "/auth/discord")}
 
 
 def operations(description: Description) -> Iterator[tuple[str, str, Any]]:
-    """Go through what is described: method, path, and what is said of it."""
+    """Go through the operations: method, path, and description."""
     for path, methods in description.document["paths"].items():
         for method, operation in methods.items():
             if method != "parameters":
@@ -165,7 +165,7 @@ def test_what_may_be_null_is_checked(description: Description, team: Any, good: 
 
 
 def test_ids_of_accounts_are_described_as_text(description: Description) -> None:
-    """As numbers they are taken, too, but JavaScript has rounded them by then."""
+    """Numbers are accepted, too, but JavaScript has rounded them by then."""
     schema = {"$ref": "#/components/schemas/NewAward"}
     body = {"title": "T", "image_url": "http://x", "team": 1, "accounts": ["80351110224678912"]}
     description.check_body(schema, body)

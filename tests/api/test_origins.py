@@ -1,4 +1,4 @@
-"""Other web sites: what they may ask for, and what a browser is told of the answers."""
+"""Other web sites: their requests, and what a browser is told about the answers."""
 
 import io
 from collections.abc import Callable
@@ -50,14 +50,14 @@ REFUSED = (
 
 
 def request_headers(site: str | None, mode: str, origin: str | None) -> dict[str, str]:
-    """Make the headers by which a browser says where a request comes from."""
+    """Return the headers in which a browser says where a request comes from."""
     headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Origin": origin}
     return {name: value for name, value in headers.items() if value is not None}
 
 
 @pytest.mark.parametrize(("settings", "allowed"), ALLOWED)
 def test_writes(make_app: MakeApp, settings: list[str], allowed: list[str | None]) -> None:
-    """Without credentials, what is not refused for where it comes from is a 401."""
+    """Without credentials, a write that is not refused for its origin is a 401."""
     client = make_app(allowed_origins=settings).test_client()
     for site in ("cross-site", "same-site", "same-origin", "none", None):
         for mode in ("cors", "no-cors", "navigate"):

@@ -16,7 +16,7 @@ def test_no_connection_is_used_twice_and_no_cookie_kept() -> None:
     asked: list[tuple[int, bytes]] = []
 
     def answer_all(number: int, connection: socket.socket) -> None:
-        """Leave the connection open for more, whatever the client wants."""
+        """Leave the connection open for more requests, whatever the client wants."""
         with connection:
             while text := connection.recv(65536):
                 asked.append((number, text))
@@ -41,7 +41,7 @@ def test_no_connection_is_used_twice_and_no_cookie_kept() -> None:
 
 @contextmanager
 def answering(answer: bytes, *, read: bool = True) -> Iterator[str]:
-    """Give the URL of a server that hangs up after what it answers, once or for ever."""
+    """Return the URL of a server that hangs up after its answer, sent once or forever."""
 
     def serve(server: socket.socket) -> None:
         with suppress(OSError), server.accept()[0] as connection:
@@ -65,7 +65,10 @@ def get(url: str) -> Answer:
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])
 @pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
 def test_who_hangs_up_was_reached(answer: bytes, read: bool) -> None:
-    with answering(answer, read=read) as url, pytest.raises(HungUpError, match="no HTTP answer: "):
+    with (
+        answering(answer, read=read) as url,
+        pytest.raises(HungUpError, match="no HTTP response: "),
+    ):
         get(url)
 
 
@@ -79,7 +82,7 @@ def test_who_is_not_there_was_not_reached() -> None:
 
 @pytest.mark.parametrize("location", ["/elsewhere", "http://[", "\xff"])
 def test_a_redirect_is_an_answer_like_any_other(location: str) -> None:
-    """What comes with it is not read: there may be no end to it."""
+    """Its body is not read: that may have no end."""
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\nmore".encode("latin-1")
     with answering(head) as url:
         assert get(url).status == 302

@@ -34,7 +34,7 @@ PAGES = [
     "/search?q=e",
     "/numbers",
 ]
-"""A page of each kind; `small` makes what they show."""
+"""A page of each kind; `small` makes the records that they show."""
 
 HOSTILE = {
     "markup": "<script>alert(1)</script><b>&amp;",
@@ -56,7 +56,7 @@ HOSTILE = {
 
 @pytest.fixture
 def small(community: Community) -> Community:
-    """Make a community of a team, a member and an award that she has."""
+    """Make a community of a team, a member and her award."""
     team = community.team("Red")
     community.account(10, team, name="Ann", avatar_url="https://example.com/ann.png")
     community.award(team, 10, title="First", points=3)
@@ -173,7 +173,7 @@ def test_nothing_else(client: FlaskClient, path: str) -> None:
 
 
 def test_guides_are_whole_and_lead_on(client: FlaskClient) -> None:
-    """Nothing of the Markdown is left, and each link leads to a guide, a heading or elsewhere."""
+    """No Markdown is left, and each link leads to a guide, a heading or another site."""
     pages = {path: client.get(path).text for path in ("/docs/api", "/docs/callbacks")}
     ids = {path: set(re.findall(r'<h\d id="(.+?)">', page)) for path, page in pages.items()}
     assert {"three-surprises", "permissions"} <= ids["/docs/api"]
@@ -215,7 +215,7 @@ def test_guides_are_whole_and_lead_on(client: FlaskClient) -> None:
 )
 @pytest.mark.usefixtures("small")
 def test_not_found(client: FlaskClient, path: str) -> None:
-    """People are helped on; a program that asks for anything else gets what it always does."""
+    """It helps people on; a program that asks for anything else gets the usual error."""
     response = client.get(path)
     assert (response.status_code, response.mimetype) == (404, "text/html")
     assert response.headers["Cache-Control"] == "public, max-age=30"
@@ -294,7 +294,7 @@ def test_search(client: FlaskClient, community: Community) -> None:
     page = show(client, "/search?q=STRASSE")
     for kind in ("members", "teams", "awards"):
         assert ids(page, kind) == [str(number) for number in range(1, 21)]
-    assert page.count("These are the first.") == 3
+    assert page.count("Only the first are shown.") == 3
     page = show(client, "/search?q=100%25+str")
     assert len(ids(page, "members")) == 20
     assert ids(page, "teams") == ids(page, "awards") == []
@@ -337,7 +337,7 @@ def test_hostile_names(client: FlaskClient, community: Community, name: str) -> 
     ],
 )
 def test_pictures(client: FlaskClient, community: Community, url: str | None, shown: bool) -> None:
-    """A picture that the policy does not allow is not asked for: its initials stand there."""
+    """A picture that the policy forbids is not asked for: initials take its place."""
     community.account(10, name="Ann Bee", avatar_url=url)
     page = show(client, "/members/10")
     picture = f'<img src="{url}" alt="AB" loading="lazy">' if shown else "AB"
@@ -427,7 +427,7 @@ def test_little_is_here_yet(client: FlaskClient, community: Community) -> None:
 
 
 def fill(community: Community, seed: int) -> None:
-    """Make a random community, whose times are not all known."""
+    """Make a random community, some of whose times are unknown."""
     chance = random.Random(seed)  # noqa: S311 - no secrets
     teams = [community.team(f"Team {chance.randint(1, 20)}") for _ in range(30)]
     for key in range(1, 91):
@@ -524,7 +524,7 @@ def check_charts(
     accounts: Sequence[Any],
     awards: Sequence[Any],
 ) -> None:
-    """Hold the tables under the charts against what the API says."""
+    """Compare the tables under the charts with the API."""
     last = rows(show(client, "/"))[-1]
     assert last[1:] == [str(one["points"]) for one in standings[: views.LEADERS]]
     page = show(client, "/numbers")
@@ -576,7 +576,7 @@ def test_pages_are_remembered_within_bounds(client: FlaskClient) -> None:
 @pytest.mark.parametrize("seed", [0, 3])
 @pytest.mark.parametrize("path", PAGES)
 def test_statements(community: Community, client: FlaskClient, path: str, seed: int) -> None:
-    """A page takes as many statements for much as for little, and at most five."""
+    """A page takes as many statements for many records as for few, and at most five."""
     if seed:
         fill(community, seed)
         community.account(100, 1)
@@ -592,7 +592,7 @@ def test_statements(community: Community, client: FlaskClient, path: str, seed: 
 
 @pytest.mark.sqlite
 def test_lists_use_their_indexes(community: Community) -> None:
-    """Nothing is sorted that grows with members, and a long list is not looked through."""
+    """Nothing that grows with the members is sorted, and no long list is scanned."""
     with community.app.app_context(), transaction(write=False):
         for statement in (
             queries.STANDINGS,
@@ -629,7 +629,7 @@ def test_axes(number: int, values: list[int]) -> None:
 
 @pytest.mark.parametrize("days", [0, 1, 24, 25, 100, 400, 20_000, 400_000])
 def test_days(days: int) -> None:
-    """However long it took, a line has few points, the last of them today."""
+    """However long the time, a line has few points, the last of them today."""
     chart = charts.lines({1: "Red"}, [(1, 0, 2), (1, None, 1)], days)
     assert 2 <= len(chart.points) <= charts.MOST_POINTS + 1
     assert chart.points[-1] == days

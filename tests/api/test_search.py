@@ -11,7 +11,7 @@ from tests.support.community import Community, answer, issues
 
 
 def names(client: FlaskClient, path: str, **query: Any) -> list[str]:
-    """Return the names that a search finds, in their order."""
+    """Return the names that a search finds, in order."""
     response = client.get(path, query_string=query)
     assert response.status_code == 200, response.text
     body = response.get_json()

@@ -1,4 +1,4 @@
-"""The standings, the list of awards, and what awards are worth."""
+"""The standings, the list of awards, and the points of awards."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ AWARD = {"title": "First", "image_url": "https://x/1.png"}
 
 @pytest.fixture
 def bot(community: Community, as_: As) -> Caller:
-    """Return an app that may do all that these tests need."""
+    """Return an app that may do everything that these tests need."""
     rights = Permission.MANAGE_AWARDS | Permission.MANAGE_TEAMS | Permission.MANAGE_ACCOUNT_DETAILS
     return as_(community.bot(rights))
 
@@ -148,7 +148,7 @@ def test_searching_awards(bot: Caller, community: Community) -> None:
 
 
 def test_holders_are_counted(bot: Caller, community: Community) -> None:
-    """However they come to hold an award, or to lose it."""
+    """However an award is given or taken."""
 
     def holders() -> list[int]:
         return [row["holders"] for row in bot("GET", "/awards/search").get_json()["data"]]
@@ -168,7 +168,7 @@ def test_holders_are_counted(bot: Caller, community: Community) -> None:
 
 
 def test_the_counts_of_rows_that_change_together(community: Community) -> None:
-    """What one statement does to many awards, or to many accounts."""
+    """One statement may change many awards or many accounts."""
     teams = [community.team(name) for name in ("Red", "Blue")]
     for key in (10, 11):
         community.account(key)

@@ -18,7 +18,7 @@ from routes import BLUEPRINTS
 from tests.support.community import Caller, Community
 from tests.support.receiver import Discord
 
-pytestmark = pytest.mark.sqlite  # only its driver tells of all statements
+pytestmark = pytest.mark.sqlite  # only its driver reports all statements
 
 TEAMS, ACCOUNTS, AWARDS = 50, 1000, 100
 
@@ -60,7 +60,7 @@ COUNTS: dict[str, tuple[Any, int]] = {
     "GET /auth/me": (None, 1),
     "GET /health": (None, 1),
 }
-"""Each endpoint's body, and how many statements it takes to do what it is for."""
+"""Each endpoint's body, and the number of statements when it succeeds."""
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def fill(community: Community, teams: int, accounts: int, awards: int) -> None:
 @pytest.fixture
 def small(make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch) -> Iterator[Community]:
     """Return a community of two teams, two accounts and an award, with a stand-in for Discord."""
-    monkeypatch.setattr("callbacks.clock.GRACE", 0)  # as in a server that has run for a while
+    monkeypatch.setattr("callbacks.clock.GRACE", 0)  # as on a server that has run for a while
     with Discord() as discord:
         discord.member(10, "good")
         community = Community(make_app(discord_api_url=f"{discord.url}/api"))
@@ -189,7 +189,7 @@ def test_me(community: Community, client: FlaskClient) -> None:
 def test_writes_to_many(
     community: Community, client: FlaskClient, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callbacks.clock.GRACE", 0)  # as in a server that has run for a while
+    monkeypatch.setattr("callbacks.clock.GRACE", 0)  # as on a server that has run for a while
     fill(community, 1, number, 1)
     auth = community.bot(Permission.MANAGE_AWARDS | Permission.MANAGE_TEAMS)
     body = {"title": "T", "image_url": "http://x", "team": 1}
@@ -262,7 +262,7 @@ def test_lists_use_their_indexes(community: Community) -> None:
 def test_statements_use_their_indexes(
     community: Community, client: FlaskClient, path: str, scanned: set[str]
 ) -> None:
-    """Without a filter a page goes through an index, which is small; with one through no more."""
+    """Without a filter, a page scans an index, which is small; with one, nothing."""
     fill(community, 1, 1, 1)
     auth = community.bot()
     with counted(community) as statements:
@@ -275,4 +275,4 @@ def test_statements_use_their_indexes(
     of_tables = [words for words in scans if words[1] in tables]
     assert {words[1] for words in of_tables} == scanned
     assert all(words[2:5] == ["USING", "COVERING", "INDEX"] for words in of_tables)
-    assert not any("RIGHT PART OF ORDER BY" in row.detail for row in plan)  # equals are in order
+    assert not any("RIGHT PART OF ORDER BY" in row.detail for row in plan)  # ties are in order

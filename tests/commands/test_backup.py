@@ -1,4 +1,4 @@
-"""`flask backup`: whole copies while others write, and never harm to what is there."""
+"""`flask backup`: complete copies while others write, and no harm to existing files."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _keep_signal_handler() -> Iterator[None]:
-    """Undo what the command does to SIGTERM, which must not end the tests."""
+    """Undo the command's handling of SIGTERM, which must not end the tests."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -60,7 +60,7 @@ def refused(database: Path, file: Path) -> str:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """Return what is in a folder."""
+    """Return the contents of a folder."""
     if not folder.is_dir():
         return {}
     return {path: path.read_bytes() if path.is_file() else None for path in folder.iterdir()}
@@ -134,7 +134,7 @@ def test_an_existing_file_stays(
     (folder / "folder").mkdir()
     (folder / "link").symlink_to(folder / "nowhere")
     for name in ("old.db", "folder", "link"):
-        assert "exists already, and stays as it is" in refused(database, folder / name)
+        assert "already exists, and was not changed" in refused(database, folder / name)
 
     def meanwhile(_: object) -> str:
         (folder / "new.db").write_bytes(b"another backup")
@@ -143,7 +143,7 @@ def test_an_existing_file_stays(
     monkeypatch.setattr("commands.backup.sqlite_faults", meanwhile)
     result = command(database, "backup", str(folder / "new.db"))
     assert result.exit_code == 1
-    assert "exists already" in result.stderr
+    assert "already exists" in result.stderr
     assert (folder / "new.db").read_bytes() == b"another backup"
     assert len(list(folder.iterdir())) == 4
 
@@ -159,7 +159,7 @@ def test_without_a_name(database: Path, folder: Path, monkeypatch: pytest.Monkey
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Let this process make no file larger than this."""
+    """Keep this process from making a file larger than this."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
     try:
@@ -171,7 +171,9 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_a_full_disk(database: Path, folder: Path) -> None:
     with file_size_limit(database.stat().st_size - 1):
         reason = refused(database, folder / "new.db")
-    assert reason.startswith(f"No backup was made: disk I/O error ({folder}). Choose a folder")
+    assert reason.startswith(
+        f"No backup was made: disk I/O error ({folder}). Choose an existing folder"
+    )
 
 
 def test_a_bad_folder(database: Path, folder: Path) -> None:
@@ -192,7 +194,7 @@ def test_a_disk_without_links(
 def test_a_folder_that_cannot_be_listed(
     database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is there is not said not to be."""
+    """An existing database is not reported as missing."""
     real = os.open
 
     def open_(path: Any, *arguments: Any, **options: Any) -> int:
@@ -229,7 +231,7 @@ def test_a_database_that_is_not_whole(database: Path, folder: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     reason = refused(database, folder / "new.db")
-    assert "row 1 of awardees refers to a row of awards that is not there" in reason
+    assert "row 1 of awardees refers to a row of awards that does not exist" in reason
     with database.open("r+b") as opened:
         opened.seek(4096)
         opened.write(b"junk" * 4096)

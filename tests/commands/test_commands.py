@@ -25,20 +25,20 @@ def run(app: Flask) -> Run:
 
 
 def done(result: Result) -> str:
-    """Return what a command printed that ended well."""
+    """Return the output of a command that succeeds."""
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
 
 def failed(result: Result, status: int = 1) -> str:
-    """Return what a command complained of."""
+    """Return the errors of a command that fails."""
     assert (result.exit_code, result.stdout) == (status, "")
     assert result.stderr
     return result.stderr
 
 
 def credentials(printed: str) -> tuple[str, str]:
-    """Read the username and password that a command printed, each on its own line."""
+    """Return the username and password that a command printed, each on its own line."""
     lines = printed.splitlines()
     username = next(line for line in lines if line.startswith("Username: "))
     password = next(line for line in lines if line.startswith("Password: "))
@@ -145,7 +145,7 @@ def test_list_sessions(run: Run, community: Community) -> None:
 
 
 def test_revoke_sessions(run: Run, community: Community, client: FlaskClient) -> None:
-    """All of an account's own: also one that its thief reset."""
+    """All of an account's own, including one that a thief has reset."""
     stolen, other = community.user(10), community.user(20)
     community.session(10)
     renewed = client.post("/auth/reset_token", auth=stolen).get_json()

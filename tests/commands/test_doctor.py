@@ -1,4 +1,4 @@
-"""`flask doctor`: what it finds, and that it changes nothing."""
+"""`flask doctor` finds problems, and changes nothing."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ HEALTHY = [
     "The configuration can be read.",
     f"SQLite is {sqlite3.sqlite_version}.",
     "GB are free.",
-    "The database is whole.",
+    "The database is intact.",
     "The database can be written to.",
     "The database is up to date.",
     "Apps that may use the API: 1.",
@@ -40,7 +40,7 @@ def findings(printed: str) -> list[tuple[str, str]]:
 
 
 def examine(make_app: Make, **settings: object) -> list[str]:
-    """Run it with settings; return what is not well, but no problem."""
+    """Run it with settings; return the warnings, and check that there are no problems."""
     settings = {"discord_client_id": 1} | settings
     result = make_app(**settings).test_cli_runner().invoke(args=["doctor"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -50,7 +50,7 @@ def examine(make_app: Make, **settings: object) -> list[str]:
 
 
 def problems(database: Database) -> list[str]:
-    """Run it on a database that has problems; give them, and check that all stays as it is."""
+    """Run it on a database with problems; return them, and check that nothing changes."""
     before = contents(database)
     result = command(database, "doctor")
     assert (result.exit_code, result.stderr) == (1, "")
@@ -59,7 +59,7 @@ def problems(database: Database) -> list[str]:
 
 
 def contents(database: Database) -> dict[Path, bytes]:
-    """Return what is in the files in the folder of a database, without the marks of readers."""
+    """Return the contents of the files in a database's folder, without the marks of readers."""
     return {
         path: path.read_bytes()
         for path in (database.parent.glob("*") if isinstance(database, Path) else ())
@@ -114,7 +114,7 @@ def test_names_of_settings_that_are_misspelt(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """They are told by `doctor` and at the start; names of other programs are left alone."""
+    """They are reported by `doctor` and at the start; names of other programs are ignored."""
     (tmp_path / ".env").write_text(
         "SIGNUP_OPEN=no\nexport database_url=x\nLOG_LEVEL=INFO\nPGHOST=a\nPGPORT=5\nTZ=UTC\n"
     )
@@ -198,7 +198,7 @@ def test_little_space(make_app: Make, database: Path, monkeypatch: pytest.Monkey
 @pytest.mark.sqlite
 def test_an_old_sqlite(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
-    assert "install 3.35 or newer" in problems(database)[0]
+    assert "install a Python with 3.35 or newer" in problems(database)[0]
 
 
 @pytest.mark.sqlite
@@ -206,7 +206,7 @@ def test_no_database(tmp_path: Path, database: Path) -> None:
     for path in (tmp_path / "no.db", tmp_path / "no/folder.db", tmp_path, database / "x.db"):
         (found,) = problems(path)
         assert found.startswith(
-            f"There is no database at {path}. `.venv/bin/flask db upgrade` makes one"
+            f"There is no database at {path}. `.venv/bin/flask db upgrade` creates one"
         )
         assert path.exists() is (path == tmp_path)
 
@@ -216,7 +216,7 @@ def test_a_damaged_database(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     (found,) = problems(database)
-    assert "damaged: row 1 of awardees refers to a row of awards that is not there" in found
+    assert "damaged: row 1 of awardees refers to a row of awards that does not exist" in found
     with database.open("r+b") as opened:
         opened.seek(4096 * 5)
         opened.write(b"junk" * 4096)

@@ -44,7 +44,7 @@ TIME                 EVENT                BY            ACCOUNT              TEA
 
 
 def test_the_table(app: Flask, community: Community, client: FlaskClient) -> None:
-    """Everything is in the log, by ids: what was deleted leaves no name there."""
+    """Everything is in the log, by ids: deleted records leave no names there."""
     auth = community.bot(APP_PERMISSIONS)
     award = {"title": "First", "image_url": "http://x", "team": 1, "accounts": [10]}
     new = {"id": 10, "name": "Ann", "discriminator": 0, "team": 1, "permissions": 65}
@@ -112,7 +112,7 @@ def test_what_is_listed(app: Flask, community: Community, client: FlaskClient) -
 
 @pytest.mark.parametrize("options", [[], ["--type", "app_create"]])
 def test_following(database: Database, options: list[str]) -> None:
-    """Each event is a line as soon as it is there, until Ctrl-C."""
+    """Each event becomes a line as soon as it happens, until Ctrl-C."""
     command(database, "apps", "create", "first")
     with subprocess.Popen(
         [*FOLLOW, *options],
@@ -142,9 +142,9 @@ def test_following(database: Database, options: list[str]) -> None:
 
 
 def test_following_ends_when_nobody_reads(database: Database) -> None:
-    """It does not wait for the next event to find that out."""
+    """It does not wait for the next event to find out."""
     ended = subprocess.run(
-        ["bash", "-c", f"{' '.join(FOLLOW)} | head -n 1"],  # noqa: S607 - whichever bash there is
+        ["bash", "-c", f"{' '.join(FOLLOW)} | head -n 1"],  # noqa: S607 - whichever bash is installed
         cwd=ROOT,
         env=environment(database),
         check=True,

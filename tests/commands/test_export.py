@@ -1,4 +1,4 @@
-"""`flask export`: whole tables, harmless in a spreadsheet."""
+"""`flask export`: complete tables, harmless in a spreadsheet."""
 
 import csv
 import os
@@ -80,7 +80,7 @@ def add_accounts(app: Flask, ids: Iterable[int]) -> None:
 
 
 def written(app: Flask, what: str) -> str:
-    """Export a table into a text."""
+    """Return a table exported as text."""
     stream = StringIO(newline="")
     with app.app_context(), transaction(write=False):
         write(what, stream)
@@ -96,9 +96,9 @@ def test_whole_tables(community: Community, what: str, expected: str) -> None:
 
 
 def test_the_command(make_app: Callable[..., Flask], database: Database) -> None:
-    """It writes UTF-8 whatever the locale is, and ends with one line, or none, if it cannot."""
+    """It writes UTF-8 in any locale, and ends with one line, or none, if it cannot."""
     fill(Community(make_app()))
-    incomplete = "Error: The output is not complete: {}. Write it to another place.\n"
+    incomplete = "Error: The output is incomplete: {}. Write it to another place.\n"
     command = f"{BIN}/flask export accounts"
     scripts = {
         command: (0, ACCOUNTS, ""),
@@ -115,7 +115,7 @@ def test_the_command(make_app: Callable[..., Flask], database: Database) -> None
     }
     running = [
         subprocess.Popen(
-            ["bash", "-c", script],  # noqa: S607 - whichever bash there is
+            ["bash", "-c", script],  # noqa: S607 - whichever bash is installed
             cwd=ROOT,
             env=environment(database, PYTHONIOENCODING="latin-1"),
             stdout=subprocess.PIPE,
@@ -142,7 +142,7 @@ def test_no_room_for_the_table(community: Community, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.sqlite
 def test_nobody_reads(make_app: Callable[..., Flask], database: Path) -> None:
-    """A paused export keeps no transaction open, so the write-ahead log can start anew."""
+    """A paused export keeps no transaction open, so the write-ahead log can start again."""
     app = make_app()
     add_accounts(app, range(1, 1000))
     with subprocess.Popen(
@@ -163,7 +163,7 @@ def test_nobody_reads(make_app: Callable[..., Flask], database: Path) -> None:
 
 @pytest.mark.sqlite
 def test_the_write_ahead_log_shrinks(make_app: Callable[..., Flask], database: Path) -> None:
-    """After a reader that kept it from starting anew."""
+    """After a reader that kept it from starting again."""
     app, log = make_app(), Path(f"{database}-wal")
     with closing(sqlite3.connect(database)) as reader:
         add_accounts(app, [1])
@@ -222,6 +222,6 @@ def test_memory_does_not_grow(community: Community) -> None:
             tracemalloc.stop()
         return most
 
-    peak(1, 1)  # what is loaded and kept at the first time
+    peak(1, 1)  # things that are loaded once and kept
     few = peak(2, 600)
     assert peak(602, 5000) < few * 1.5

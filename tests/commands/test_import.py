@@ -20,7 +20,7 @@ from tests.support.server import BIN, ROOT, environment
 
 
 class Importer:
-    """Imports files, and reads what is there."""
+    """Imports files, and reads the accounts."""
 
     def __init__(self, community: Community, as_: As, folder: Path) -> None:
         self.community, self.file = community, folder / "accounts.csv"
@@ -32,13 +32,13 @@ class Importer:
         return run(args=["import", str(self.file), *options])
 
     def done(self, content: str | bytes, *options: str) -> str:
-        """Import what is good; return what was said."""
+        """Import a good file; return the output."""
         result = self.run(content, *options)
         assert (result.exit_code, result.stderr) == (0, "")
         return str(result.stdout)
 
     def refused(self, content: str | bytes) -> list[str]:
-        """Import what is bad; return what was said, without the name of the file."""
+        """Import a bad file; return the output without the name of the file."""
         before = self.community.dump()
         result = self.run(content)
         assert (result.exit_code, result.stdout) == (1, "")
@@ -63,14 +63,14 @@ class Importer:
 
 @pytest.fixture
 def importer(community: Community, as_: As, tmp_path: Path) -> Importer:
-    """Return what imports into a database with an app in it."""
+    """Return an importer into a database with an app in it."""
     return Importer(community, as_, tmp_path)
 
 
 def said(
     made: int = 0, changed: int = 0, moved: int = 0, left: int = 0, teams: str = "none"
 ) -> str:
-    """Return what an import says that it did."""
+    """Return the report of an import."""
     return (
         f"Accounts: {made} made, {changed} changed, {moved} moved to another team or none, "
         f"{left} left as they were.\nTeams made: {teams}.\n"
@@ -145,7 +145,7 @@ def test_a_dry_run(importer: Importer, community: Community) -> None:
 
 
 def test_what_was_exported(importer: Importer, community: Community) -> None:
-    """It can be imported as it is, wherever it comes from, and changes nothing where it is from."""
+    """It can be imported as it is, anywhere, and changes nothing where it was exported."""
     red = community.team("=Red; -1")
     names = ("=1+1", "'=1", "''@x", "a;=b", " +1", "'plain", "Ré 月", '"quoted", name', "-")
     for key, name in enumerate(names, 10):
@@ -163,7 +163,7 @@ def test_what_was_exported(importer: Importer, community: Community) -> None:
 
 
 def test_owners_of_teams(importer: Importer, community: Community) -> None:
-    """The permission stays behind in a team that is left, unless the row gives it."""
+    """The permission stays behind in a team that is left, unless the row grants it."""
     red, blue = community.team("Red"), community.team("Blue")
     for key in (10, 11, 12, 13):
         community.account(key, red, Permission.MANAGE_OWN_TEAM, name="x")
@@ -284,11 +284,11 @@ def test_every_bad_cell_is_named(importer: Importer, community: Community) -> No
         ("10,Ann\n", "Its first line, which names the columns, has no `id`."),
         (
             "id,name,mail\n10,Ann,x\n",
-            f"The column `mail` is unknown. Known are: {', '.join(COLUMNS)}.",
+            f"The column `mail` is unknown. The known ones are: {', '.join(COLUMNS)}.",
         ),
         (
             "id,name,\x1b[31m\n",
-            f"The column `\\x1b[31m` is unknown. Known are: {', '.join(COLUMNS)}.",
+            f"The column `\\x1b[31m` is unknown. The known ones are: {', '.join(COLUMNS)}.",
         ),
         ("id,name,ID\n10,Ann,10\n", "Two columns are called `id`."),
         ("id,name\n10,Ré\n".encode("latin-1"), "It is not UTF-8: save it as CSV in UTF-8."),
@@ -305,7 +305,7 @@ def test_no_such_table(importer: Importer, content: str | bytes, expected: str) 
 
 
 def test_nothing_of_a_file_reaches_the_terminal_raw(importer: Importer) -> None:
-    """Neither colours nor what turns the direction of writing."""
+    """Neither colours nor changes of the direction of writing."""
     first = importer.refused("id,name,permissions\n7,a,\x1b[31m\u202eq\n")[0]
     assert first == "Line 2, permissions: There is no permission `\\x1b[31m\\u202eq`."
 
@@ -346,7 +346,7 @@ def test_with_signups_closed(make_app: Any, tmp_path: Path, as_: As) -> None:
 def test_teams_that_change_meanwhile(
     importer: Importer, community: Community, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was checked holds, or nothing is imported."""
+    """The checks still hold, or nothing is imported."""
     red = community.team("Red")
 
     def check(*arguments: Any) -> None:
@@ -371,9 +371,9 @@ def test_memory_does_not_grow(importer: Importer) -> None:
         tracemalloc.stop()
         return most
 
-    peak(1, 1)  # what is loaded and kept at the first time
+    peak(1, 1)  # things that are loaded once and kept
     few = peak(2, 1000)
-    assert peak(1002, 10_000) < few + 9_000 * 150  # what is kept of a row: its id and line
+    assert peak(1002, 10_000) < few + 9_000 * 150  # a row's id and line are kept
     assert (
         len(importer.bot("GET", "/accounts/search?per_page=1000&page=11").get_json()["data"]) == 1
     )

@@ -1,4 +1,4 @@
-"""`flask move`: from SQLite to PostgreSQL and back, with all there is."""
+"""`flask move`: from SQLite to PostgreSQL and back, with everything."""
 
 import gc
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.system.test_start import start
 
 
 def fill(path: Path) -> None:
-    """Make a community with all that a database can have in it."""
+    """Make a community with everything that a database can have in it."""
     community = Community(create_app(Settings(database_url=url_of(path))))
     red, blue = community.team("Red"), community.team("Blue")
     for key in (1, 2, 2**63 - 1):
@@ -39,7 +39,7 @@ def file() -> Iterator[Path]:
     with new_file() as path:
         flask(path, "db", "upgrade")
         fill(path)
-        gc.collect()  # an app uses the database until it is gone
+        gc.collect()  # an app uses the database until it is deleted
         yield path
 
 
@@ -57,7 +57,7 @@ def other(postgresql: Cluster) -> Iterator[str]:
 
 
 def contents(database: Path | str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all that is in a database."""
+    """Return everything in a database."""
     with connected(database) as connection:
         return {
             table.name: sorted(map(tuple, connection.execute(table.select())), key=repr)
@@ -80,7 +80,7 @@ def test_there_and_back(file: Path, other: str, tmp_path: Path) -> None:
     client = create_app(Settings(database_url=url_of(again))).test_client()
     community = Community(client.application)
     made = client.post("/teams/new", json={"name": "x"}, auth=community.bot(APP_PERMISSIONS, "new"))
-    assert made.get_json()["id"] == 3, "the id of a team that was deleted is not given again"
+    assert made.get_json()["id"] == 3, "the id of a deleted team is not given again"
 
 
 def refused(source: Path | str, target: str) -> str:
@@ -134,7 +134,7 @@ def test_what_it_cannot_reach(file: Path, postgresql: Cluster, other: str, tmp_p
 def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
     with Server(file):
         assert refused(file, other) == (
-            "a server, or a command, uses the database. Stop it, and try again."
+            "a server or a command is using the database. Stop it, and try again."
         )
     with connected(other) as connection:
         assert connection.exec_driver_sql("SELECT to_regclass('teams')").scalar() is None

@@ -1,4 +1,4 @@
-"""`flask restore`: what was there is kept, whatever happens, and nothing runs meanwhile."""
+"""`flask restore`: the old database is kept, whatever happens, and nothing else runs."""
 
 import os
 import re
@@ -54,24 +54,24 @@ def add(database: Path, key: int) -> None:
 
 
 def accounts(database: Path) -> list[int]:
-    """Return the ids of the accounts in a whole database."""
+    """Return the ids of the accounts in an intact database."""
     with connected(database) as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
         return list(connection.exec_driver_sql("SELECT id FROM accounts ORDER BY id").scalars())
 
 
 def replaced(database: Path) -> list[Path]:
-    """Return the databases that were put away, the oldest first."""
+    """Return the databases that were put away, oldest first."""
     return sorted(database.parent.glob("laurels-replaced-*.sqlite3"))
 
 
 def names(folder: Path) -> set[str]:
-    """Return what is in a folder."""
+    """Return the names of the files in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 def restore(database: Path, backup: Path) -> str:
-    """Restore a backup; return what is printed."""
+    """Restore a backup; return the output."""
     run = start("flask", "restore", str(backup), database=database)
     assert (run.returncode, run.stderr) == (0, "")
     assert not {f"laurels.db{end}" for end in ("-wal", "-shm", "-journal")} & names(database.parent)
@@ -96,15 +96,14 @@ def test_what_it_does(database: Path, backup: Path) -> None:
     (kept,) = replaced(database)
     assert re.fullmatch(r"laurels-replaced-\d{4}(-\d\d){2}-\d{6}\.sqlite3", kept.name)
     assert printed == (
-        f"The database that was there is kept as {kept}.\n"
-        f"Restored {backup} as {database} (0.2 MB).\n"
+        f"The old database is kept as {kept}.\nRestored {backup} as {database} (0.2 MB).\n"
     )
     assert (accounts(database), accounts(kept)) == ([1], [2])
     assert (backup.read_bytes(), names(backup.parent)) == (before, {backup.name})
 
 
 def test_the_documentation_pasted_twice(empty_database: Path, tmp_path: Path) -> None:
-    """The commands bring back what was there, and no run of them loses anything."""
+    """The commands bring back the backup, and no run of them loses anything."""
     database = tmp_path / "instance/laurels.sqlite3"
     database.parent.mkdir()
     shutil.copy(empty_database, database)
@@ -145,7 +144,7 @@ def test_while_a_server_runs(server: Server, backup: Path) -> None:
     """It is refused, though the server has no connection to the database yet."""
     assert isinstance(server.database, Path)
     expected = (
-        "a server, or a command, uses the database (or another one in "
+        "a server or a command is using the database (or another one in "
         f"{server.database.parent}). Stop it, and try again.\n"
     )
     with Server(server.database) as other:
@@ -153,7 +152,7 @@ def test_while_a_server_runs(server: Server, backup: Path) -> None:
         server.process.terminate()
         server.process.wait()
         assert refused(server.database, backup) == expected
-        os.kill(other.process.pid, signal.SIGKILL)  # its worker is there for a moment more
+        os.kill(other.process.pid, signal.SIGKILL)  # its worker lingers for a moment
         other.kill()
     restore(server.database, backup)
 
@@ -165,7 +164,7 @@ def test_while_a_command_runs(
     link = tmp_path / "folder"
     link.symlink_to(database.parent)
     for path in (database, link / database.name):
-        assert "a command, uses the database" in refused(path, backup)
+        assert "a command is using the database" in refused(path, backup)
     assert app.extensions["settings"]
 
 
@@ -174,12 +173,12 @@ def test_while_another_program_reads(database: Path, backup: Path) -> None:
         other.execute("PRAGMA journal_mode=WAL")
         other.execute("SELECT * FROM accounts").fetchall()
         run = start("flask", "restore", str(backup), database=database)
-        assert "a server, or a command, uses the database" in run.stderr
+        assert "a server or a command is using the database" in run.stderr
     assert (replaced(database), accounts(database)) == ([], [2])
 
 
 def test_a_server_waits_for_a_restore(database: Path, backup: Path) -> None:
-    """One that is started meanwhile serves what was restored."""
+    """One that is started meanwhile serves the restored database."""
     slow = subprocess.Popen(
         [sys.executable, "-c", PAUSING, "restore", str(backup)],
         cwd=ROOT,
@@ -223,7 +222,7 @@ main()
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_crash_at_any_step(database: Path, backup: Path, *, damaged: bool) -> None:
-    """The database is there, the old or the new one, and so is what it was, with its log."""
+    """The database exists, old or new, and so does the old one, with its log."""
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=WAL")
         other.execute("UPDATE accounts SET id = 3")
@@ -244,7 +243,7 @@ def test_a_crash_at_any_step(database: Path, backup: Path, *, damaged: bool) -> 
             text=True,
         )
         done = run.returncode == 0
-        for path in database.parent.glob("laurels-replaced-2*"):  # none of the same second is there
+        for path in database.parent.glob("laurels-replaced-2*"):  # there is none of the same second
             path.rename(path.with_name(path.name.replace("replaced-2", f"replaced-{step}-2")))
         assert done or run.returncode == -signal.SIGKILL, run.stderr
         if damaged:
@@ -331,7 +330,7 @@ def test_an_older_backup_that_cannot_be_brought_up_to_date(
 
 
 def test_a_backup_with_a_log(database: Path, backup: Path) -> None:
-    """What stands in the log of a copied database is restored too, and the copy stays as it is."""
+    """The log of a copied database is restored, too, and the copy stays as it is."""
     with closing(sqlite3.connect(backup)) as other:
         other.execute("PRAGMA journal_mode=WAL")
         with other:
@@ -354,8 +353,8 @@ def test_what_is_no_good_backup(database: Path, backup: Path, tmp_path: Path) ->
     with closing(sqlite3.connect(backup)) as connection, connection:
         connection.execute("INSERT INTO awardees VALUES (7, 8, NULL)")
     assert refused(database, backup) == (
-        "the file is damaged: row 1 of awardees refers to a row of awards that is not there; "
-        "row 1 of awardees refers to a row of accounts that is not there.\n"
+        "the file is damaged: row 1 of awardees refers to a row of awards that does not exist; "
+        "row 1 of awardees refers to a row of accounts that does not exist.\n"
     )
     backup.unlink()
     with closing(sqlite3.connect(backup)) as connection, connection:
@@ -426,7 +425,7 @@ def test_a_full_disk(database: Path, backup: Path) -> None:
 
 
 def test_a_clean_end_leaves_one_file(database: Database) -> None:
-    """What the server wrote is in the database, with nothing beside it that a copy could miss."""
+    """Everything is in the database file, with nothing beside it that a copy could miss."""
     assert isinstance(database, Path)
     with Server(database) as server:
         assert "laurels.db-wal" in names(database.parent)

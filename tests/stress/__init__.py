@@ -6,11 +6,11 @@ from collections import Counter
 from secrets import randbelow
 
 SHOWN = 20
-"""How many faults are shown in full."""
+"""The number of faults that are shown in full."""
 
 
 def options(description: str, what: str, count: int, *flags: str) -> argparse.Namespace:
-    """Return how many to make and from which seed, as the command line says; print the seed."""
+    """Return the number, the seed and the flags on the command line; print the seed."""
     parser = argparse.ArgumentParser(description=description)
     for flag in flags:
         parser.add_argument(f"--{flag}", action="store_true")
@@ -22,7 +22,7 @@ def options(description: str, what: str, count: int, *flags: str) -> argparse.Na
 
 
 def report(figures: str, faults: list[str]) -> None:
-    """Print what was seen; exit with status 1 if something broke."""
+    """Print the results; exit with status 1 if something broke."""
     print(figures)
     for fault, times in list(Counter(faults).items())[:SHOWN]:
         print(f"BROKEN ({times} times): {fault}")

@@ -1,6 +1,6 @@
 """Requests of all kinds, by all kinds of callers, to the real server: `make fuzz`.
 
-Schemathesis makes good and bad requests out of the API's description. They get ids that exist, and
+Schemathesis makes good and bad requests from the API's description. They get existing ids and
 credentials of all kinds, and then may be spoilt in ways that no description has.
 """
 
@@ -42,10 +42,10 @@ from tests.support.receiver import Discord, HttpServer
 from tests.support.server import Server, flask
 
 SLOW = 2.0
-"""After how many seconds an answer is too late."""
+"""The number of seconds after which an answer is too late."""
 
 ROUND = 250
-"""How many requests are made to one community before it is made anew."""
+"""The number of requests to one community before it is replaced."""
 
 PAGE = re.compile("/(teams|members|awards|search|numbers)(/.*)?", re.DOTALL)
 """Paths of pages for people, whose errors are pages, too."""
@@ -66,7 +66,7 @@ class Request:
     """Whether its body holds a URL that the server is going to call."""
 
     def encode(self) -> bytes:
-        """Return what is sent."""
+        """Return the bytes to send."""
         headers = [("Host", "x"), ("Connection", "close"), *self.headers]
         body = self.body or b""
         if self.chunked:
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; status 0 is nothing."""
+    """The answer; status 0 means that there was none."""
 
     status: int
     headers: Any
@@ -107,7 +107,7 @@ class World:
             db.engine.dispose()
 
     def begin(self) -> None:
-        """Put a new community in the place of the one before."""
+        """Replace the community with a new one."""
         with self.community.app.app_context(), transaction(write=True):
             for table in reversed(db.metadata.sorted_tables):
                 db.session.execute(table.delete())
@@ -129,7 +129,7 @@ class World:
         self.discord.replies |= {"broken": 500, "odd": b"[", "refused": 403, "busy": 429}
 
     def _callers(self) -> dict[str, str | None]:
-        """Return what may stand in the header `Authorization`, by whose it is."""
+        """Return possible `Authorization` headers, by whose they are."""
         make, chance = self.community, self.chance
         bot = make.bot(APP_PERMISSIONS, "all")
         ended = make.session(self.accounts[0], expires_at=1)
@@ -140,7 +140,7 @@ class World:
             "a wrong token": (bot[0], "x" * 43),
             "an unknown app": ("A99", bot[1]),
             "an unknown kind": ("X1", bot[1]),
-            "no number": ("A" + "9" * 30, bot[1]),
+            "not a number": ("A" + "9" * 30, bot[1]),
             "ended": ended,
         }
         for permission in APP_PERMISSIONS:
@@ -155,8 +155,8 @@ class World:
         odd = {
             "nobody": None,
             "another scheme": "Bearer " + bot[1],
-            "no base64": "Basic %%%",
-            "no UTF-8": "Basic " + b64encode(b"A1:\xff\xfe").decode(),
+            "not base64": "Basic %%%",
+            "not UTF-8": "Basic " + b64encode(b"A1:\xff\xfe").decode(),
             "no colon": "Basic " + b64encode(b"A1").decode(),
             "a NUL": "Basic " + b64encode(b"A1\0:\0").decode(),
             "empty": "",
@@ -165,36 +165,36 @@ class World:
         return {name: http_basic(auth) for name, auth in callers.items()} | odd
 
     def _receive(self, request: BaseHTTPRequestHandler) -> None:
-        """Take any delivery, and refuse some."""
+        """Accept any delivery, but refuse some."""
         request.rfile.read(int(request.headers["Content-Length"]))
         request.send_response(500 if request.path == "/refuse" else 204)
         request.send_header("Content-Length", "0")
         request.end_headers()
 
     def url(self) -> str:
-        """Return where a callback may go: nowhere but to this machine."""
+        """Return a URL for a callback: always on this machine."""
         free = "http://127.0.0.1:9/"
         odd = ("", "http://", "ftp://127.0.0.1/", "http://[", "http://127.0.0.1:99999/", " ", "/a")
         ours = [self.receiver.url + path for path in ("/", "/refuse", "/ü?a=b#c", "/" + "a" * 2000)]
         return self.chance.choice([*ours, *ours, free, *odd])
 
     def renew(self, caller: str, answer: Answer) -> None:
-        """Take note of a new token."""
+        """Note a new token."""
         new = json.loads(answer.body)
         self.callers[caller] = http_basic((new["username"], new["password"]))
 
 
-# What schemathesis makes
+# Requests that schemathesis makes
 
 
 def cases(document: Any) -> Callable[[int, int], Iterator[Any]]:
-    """Return what makes a number of requests out of a description, from a seed."""
+    """Return a function that makes a number of requests from a description, with a seed."""
     strategies: list[st.SearchStrategy[Any]] = []
     for operation in schemathesis.openapi.from_dict(document).get_all_operations():
         assert isinstance(operation, Ok)
         for mode in GenerationMode:
             strategy = operation.ok().as_strategy(generation_mode=mode)
-            with suppress(Unsatisfiable):  # what takes nothing cannot be asked wrongly
+            with suppress(Unsatisfiable):  # an endpoint without input cannot get bad input
                 _draw(strategy, 1, 0)
                 strategies.append(strategy)
     return lambda count, seed_: iter(_draw(st.one_of(strategies), count, seed_))
@@ -220,7 +220,7 @@ def _draw(strategy: st.SearchStrategy[Any], count: int, seed_: int) -> list[Any]
 
 
 def request_of(case: Any, world: World) -> Request:
-    """Return the request of a case, most often with ids that exist."""
+    """Return the request of a case, usually with existing ids."""
     chance = world.chance
     ids = {"account": world.accounts, "team": world.teams, "award": world.awards}
     path = case.path
@@ -247,7 +247,7 @@ def request_of(case: Any, world: World) -> Request:
 
 
 def _real(name: str, value: Any, world: World) -> Any:
-    """Return what a field of a body holds, where schemathesis cannot make it."""
+    """Return the value of a field, if schemathesis cannot make it."""
     chance = world.chance
     if name == "url":
         return world.url() if isinstance(value, str) else value
@@ -265,7 +265,7 @@ def _real(name: str, value: Any, world: World) -> Any:
     return known.get(name, value) if chance.random() < 0.7 else value
 
 
-# What it cannot make
+# Requests that it cannot make
 
 SEGMENTS = (
     "0", "-1", "1.5", "9" * 30, "0" * 40 + "1", "5_0", "%205", "+5", "%D9%A1", "%00", "%0d%0aA:b",
@@ -332,7 +332,7 @@ def _body(request: Request, chance: Random) -> Request:
 
 
 def _bytes(request: Request, chance: Random) -> Request:
-    """Change a few bytes, but never where the server is going to call."""
+    """Change a few bytes, but never those of a URL that the server is going to call."""
     if request.registers or not request.body:
         return request
     body = bytearray(request.body)
@@ -365,7 +365,7 @@ def _place(request: Request, chance: Random) -> Request:
 SPOIL = (_path, _query, _body, _body, _bytes, _bytes, _type, _header, _method, _chunks, _place)
 
 
-# What comes of it
+# Answers
 
 
 def send(port: int, request: Request) -> Answer:
@@ -376,7 +376,7 @@ def send(port: int, request: Request) -> Answer:
         suppress(OSError, HTTPException),
         socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
     ):
-        with suppress(ConnectionError):  # it may be refused before all of it was sent
+        with suppress(ConnectionError):  # it may be refused before all of it is sent
             connection.sendall(request.encode())
         with HTTPResponse(connection, method=request.method) as response:
             response.begin()
@@ -386,7 +386,7 @@ def send(port: int, request: Request) -> Answer:
 
 
 def check(description: Description, request: Request, answer: Answer) -> None:
-    """Fail if an answer is none that this request may get."""
+    """Fail if this request may not get such an answer."""
     if answer.status == 0:
         assert len(request.body or b"") > MIB, "no answer"
         return
@@ -405,8 +405,8 @@ def check(description: Description, request: Request, answer: Answer) -> None:
 
 
 def check_error(answer: Answer) -> None:
-    """Fail if an error is not of the one shape."""
-    assert answer.headers["Content-Type"] == "application/json", "an error that is no JSON"
+    """Fail if an error does not have the one shape."""
+    assert answer.headers["Content-Type"] == "application/json", "an error that is not JSON"
     body = json.loads(answer.body)
     assert list(body) == ["detail"], body
     if answer.status != 422:
@@ -421,7 +421,7 @@ def check_error(answer: Answer) -> None:
 
 
 class Fuzz:
-    """A run: what was asked, what was answered, and what broke."""
+    """A run: its requests, the answers, and the faults."""
 
     def __init__(self, server: Server, world: World, description: Description) -> None:
         self.server, self.world, self.description = server, world, description
@@ -454,12 +454,12 @@ class Fuzz:
 
 
 def main() -> None:
-    given_ = options("Ask the server all kinds of things.", "requests", 2000)
+    given_ = options("Send the server all kinds of requests.", "requests", 2000)
     chance = Random(given_.seed)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         database = Path(folder) / "laurels.db"
         flask(database, "db", "upgrade")
-        with click.Context(click.Command("flask")):  # not a server, which says what it lacks
+        with click.Context(click.Command("flask")):  # not a server, which logs what it lacks
             app = create_app(Settings(database_url=f"sqlite:///{database}", log_level="ERROR"))
         world = World(Community(app), chance)
         stack.callback(world.close)

@@ -1,1 +1,1 @@
-"""What the tests share."""
+"""The tools that tests share."""

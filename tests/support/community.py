@@ -1,4 +1,4 @@
-"""A community to test with: puts records into the database, and signs in as anybody."""
+"""A community to test with: it puts records into the database, and signs in as anybody."""
 
 import base64
 from collections.abc import Callable
@@ -135,7 +135,7 @@ class Caller:
 
 
 As = Callable[[Auth | None], Caller]
-"""What the fixture `as_` gives: clients with credentials."""
+"""The fixture `as_`: clients with credentials."""
 
 
 def http_basic(auth: Auth) -> str:

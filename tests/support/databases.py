@@ -32,7 +32,7 @@ def url_of(database: Database) -> str:
 
 @contextmanager
 def connected(database: Database) -> Iterator[Connection]:
-    """Connect past the app, with each statement a transaction of its own."""
+    """Connect without the app; each statement is a transaction of its own."""
     engine = create_engine(url_of(database), isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         yield connection

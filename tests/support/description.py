@@ -1,4 +1,4 @@
-"""Every response of the test suite, held against the API's own description of it."""
+"""Every response in the test suite, checked against the API's own description of it."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from openapi_schema_validator import OAS31Validator
 
 
 class Description:
-    """What `/openapi.json` says."""
+    """The contents of `/openapi.json`."""
 
     expects_faults = False
 
@@ -38,18 +38,18 @@ class Description:
             assert body == b"", f"{method} {path}: a body is not described"
 
     def response(self, operation: Any, status: str) -> Any:
-        """Return what is said of a response, there or among those that endpoints share."""
+        """Return the description of a response, from there or from those that endpoints share."""
         response = operation["responses"].get(status)
         if response and "$ref" in response:
             return self.document["components"]["responses"][response["$ref"].split("/")[-1]]
         return response
 
     def check_delivery(self, event: str, body: Any) -> None:
-        """Fail if what a receiver was sent is not as the description says."""
+        """Fail if a receiver was sent anything but what the description says."""
         request = self.document["webhooks"][event]["post"]["requestBody"]
         self.check_body(request["content"]["application/json"]["schema"], body)
 
     def check_body(self, schema: Any, body: Any) -> None:
-        """Fail if a body is not as a schema of the description says."""
+        """Fail if a body does not fit a schema of the description."""
         errors = self.validator(json.dumps(schema)).iter_errors(body)
         assert [error.message for error in errors] == [], body

@@ -23,8 +23,8 @@ def _user(user_id: str) -> dict[str, Any]:
 class Guild(HttpServer):
     """One guild with its members and roles, and the bot that is connected.
 
-    `changes` tells in words each change that the bot made; `refuses` is how many requests for one
-    are answered with 403 first.
+    `changes` lists in words each change that the bot made; `refuses` is the number of requests for
+    changes that are answered with 403 first.
     """
 
     def __init__(self, *member_ids: int) -> None:
@@ -49,7 +49,7 @@ class Guild(HttpServer):
         return f"ws://127.0.0.1:{self.gateway.socket.getsockname()[1]}/"
 
     def expect(self, *changes: str) -> None:
-        """Wait for changes; require that these and no others came since this was last called."""
+        """Wait for changes; require that only these were made since the last call."""
         with self.changed:
             self.changed.wait_for(lambda: len(self.changes) >= len(changes), timeout=60)
             assert self.changes == list(changes), self.changes
@@ -59,7 +59,7 @@ class Guild(HttpServer):
         return {self.roles[role_id] for role_id in self.members[str(user_id)]}
 
     def command(self, user_id: int, command: str, permissions: int = 0, /, **options: Any) -> str:
-        """Let a member give a command (`/team join` is "team join"); return the answer."""
+        """Have a member give a command (`/team join` is "team join"); return the answer."""
         *group, last = command.split()
         mentioned = [str(value) for value in options.values() if isinstance(value, int)]
         given: list[dict[str, Any]] = [
@@ -88,12 +88,12 @@ class Guild(HttpServer):
         return self.answers.get(timeout=60)
 
     def join(self, user_id: int) -> None:
-        """Let somebody join the guild."""
+        """Have somebody join the guild."""
         self.members[str(user_id)] = set()
         self._tell("GUILD_MEMBER_ADD", self._member(str(user_id)) | {"guild_id": GUILD})
 
     def _tell(self, event: str, data: Any) -> None:
-        """Tell the bot of an event, once it is connected."""
+        """Tell the bot about an event, once it is connected."""
         connection = self.connections.get(timeout=60)
         self.connections.put(connection)
         self._send(connection, event, data)

@@ -25,7 +25,7 @@ Write = Callable[[str, int, Path], list[str]]
 
 
 def nginx(site: str, port: int, folder: Path) -> list[str]:
-    """Write a configuration with the site of nginx; return the command that serves it."""
+    """Write a configuration with nginx's site; return the command that serves it."""
     site = site.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("listen [::]:80;", "")
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
@@ -37,7 +37,7 @@ def nginx(site: str, port: int, folder: Path) -> list[str]:
 
 
 def caddy(site: str, port: int, folder: Path) -> list[str]:
-    """Write a configuration with the site of Caddy; return the command that serves it."""
+    """Write a configuration with Caddy's site; return the command that serves it."""
     site = site.replace("{$DOMAIN:laurels.example} {", f"http://127.0.0.1:{port} {{")
     (folder / "config").write_text(site.replace("\n{\n", "\n{\n\tadmin off\n", 1))
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "config")]
@@ -74,7 +74,7 @@ def proxy(write: Write, site: str, folder: Path, *upstreams: int) -> Iterator[in
 
 
 def _is_open(port: int) -> bool:
-    """Return whether somebody listens."""
+    """Return whether somebody is listening."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -1,4 +1,4 @@
-"""What the published Python client does: `SCENARIO URL USERNAME PASSWORD`."""
+"""Scenarios for the published Python client: `SCENARIO URL USERNAME PASSWORD`."""
 
 import asyncio
 import json

@@ -52,10 +52,10 @@ class HttpServer:
 
 
 class Receiver(HttpServer):
-    """A receiver: keeps what it was sent, and answers as it is told to.
+    """A receiver: keeps what it is sent, and answers as it is told to.
 
     `mode` is a status, "hang", "drip" or "hang up"; `refuses` says which bodies get a 500.
-    `before_answer` is called with each body. The headers that it keeps have the path, too.
+    `before_answer` is called with each body. The headers that it keeps include the path.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Discord(HttpServer):
         request.wfile.write(body)
 
     def member(self, user_id: int, token: str, **user: Any) -> None:
-        """Let a token be good for a member."""
+        """Make a token good for a member."""
         user = {"id": str(user_id), "username": "ann", "discriminator": "0", "avatar": None} | user
         self.replies[token] = {
             "application": {"id": "77", "name": "site"},

@@ -60,7 +60,7 @@ def create_bot(database: Database, *arguments: str, name: str = "bot") -> tuple[
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port on which nobody is listening."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

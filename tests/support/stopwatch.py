@@ -6,14 +6,14 @@ from typing import Self
 
 
 def _waited() -> float:
-    """Return for how long this thread has waited for a processor, in seconds."""
+    """Return how many seconds this thread has waited for a processor."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 class Stopwatch:
-    """Measures what a thread does: all the time, and that without its waits for a processor.
+    """Measures a thread's time: in all, and without its waits for a processor.
 
-    A bound on `own_seconds` holds on a machine that has other things to do, too.
+    A bound on `own_seconds` holds on a busy machine, too.
     """
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""TypeScript in strict mode, and the programs around it, where Node.js is there."""
+"""TypeScript in strict mode, and the programs around it, if Node.js is installed."""
 
 import json
 import os
@@ -42,7 +42,7 @@ class TypeScript:
 
     def _node(self, program: str, **settings: str) -> str:
         return subprocess.run(
-            ["node", program],  # noqa: S607 - whichever node there is
+            ["node", program],  # noqa: S607 - whichever node is installed
             cwd=self.folder,
             env=os.environ | settings,
             check=True,

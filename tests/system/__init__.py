@@ -1,1 +1,1 @@
-"""Tests of the system."""
+"""Tests with real servers and programs."""

@@ -20,7 +20,7 @@ from tests.support.receiver import HttpServer
 from tests.support.server import BIN, ROOT, Server, command, create_bot
 
 ANN, BOB, CY = 10, 11, 12
-NO_ACCOUNT = "There is no such account. `/register` makes one."
+NO_ACCOUNT = "There is no such account. `/register` creates one."
 PICTURE = "https://example.com/1.png"
 FOLDER = ROOT / "examples/bot"
 README = (FOLDER / "README.md").read_text()
@@ -36,7 +36,7 @@ exec(compile(source.replace("call_later(60,", "call_later(0.05,"), "bot.py", "ex
 
 
 class Bot:
-    """The bot, started as its README says but for where Discord is and how soon it tries again."""
+    """The bot, started as its README says, except for Discord's address and shorter pauses."""
 
     def __init__(self, guild: Guild, laurels: str, login: tuple[str, str], log: Path) -> None:
         with socket.socket() as free:
@@ -69,7 +69,7 @@ class Bot:
         process = self.start()
         try:
             yield
-            assert "Traceback" not in self.read_log()  # later, what is under way may break off
+            assert "Traceback" not in self.read_log()  # later, work in progress may be cut off
             process.send_signal(2)  # Ctrl-C
             assert process.wait(60) == 0, self.log.read_text()
         finally:
@@ -78,7 +78,7 @@ class Bot:
         assert "Unclosed" not in self.read_log()
 
     def fail(self) -> str:
-        """Start it, and give what it says in the end."""
+        """Start it, and return the last thing it says."""
         assert self.start().wait(60) == 1
         log = self.read_log()
         assert "Traceback" not in log
@@ -86,14 +86,14 @@ class Bot:
         return log.splitlines()[-1]
 
     def read_log(self) -> str:
-        """Return what it wrote; that must hold no secret."""
+        """Return its output, which must hold no secret."""
         log = self.log.read_text()
         for secret in self.secrets:
             assert secret not in log
         return log
 
     def post(self, headers: dict[str, str], body: str) -> int:
-        """Send the bot a delivery that is not of the server's."""
+        """Send the bot a delivery that is not from the server."""
         url = f"http://127.0.0.1:{self.port}/"
         return requests.post(url, headers=headers, data=body.encode(), timeout=60).status_code
 
@@ -147,7 +147,7 @@ def test_commands(api: Api, guild: Guild, bot: Bot) -> None:
         assert guild.command(ANN, "team view") == NO_ACCOUNT
         assert guild.command(ANN, "team join", name="Red") == NO_ACCOUNT
         assert guild.command(ANN, "register") == "You have an account now. `/team join` is next."
-        assert "There is an account with the id 10 already." in guild.command(ANN, "register")
+        assert "An account with the id 10 already exists." in guild.command(ANN, "register")
         assert api.account(ANN)["name"] == "user10"
         assert guild.command(ANN, "team view") == "<@10> is in no team yet: see `/team join`."
         assert guild.command(ANN, "team join", name="Re") == "No teams have this name."
@@ -195,7 +195,7 @@ def test_roles(api: Api, guild: Guild, bot: Bot) -> None:
         guild.refuses = 2
         api("PATCH", f"/account/{CY}", team=2)
         guild.expect("12 -Team 1: Rouge", "12 +Team 2: Blue")
-        assert "Again in a minute: Forbidden: 403 Forbidden" in bot.read_log()
+        assert "Trying again in a minute: Forbidden: 403 Forbidden" in bot.read_log()
 
         body = json.dumps({"account": {"id": str(ANN)}})
         headers = {"webhook-id": f"msg_{uuid4().hex}", "webhook-timestamp": str(int(time.time()))}

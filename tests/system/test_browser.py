@@ -1,4 +1,4 @@
-"""The server in a real browser: its pages, the API's documentation, web sites of other origins."""
+"""The server in a real browser: its pages, the API's documentation, and other web sites."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from tests.support.server import ROOT, Demo, Server, create_bot
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
-    "--no-sandbox",  # which root cannot have
+    "--no-sandbox",  # root cannot use one
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-gpu",
@@ -53,7 +53,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def try_out(page: Page, path: str, body: str | None = None) -> tuple[str, object]:
-    """Open an endpoint of the documentation, send a request, give the answer's status and body."""
+    """Send a request from the documentation; return the response's status and body."""
     endpoint = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
     endpoint.locator(".opblock-summary-control").click()
     endpoint.get_by_role("button", name="Try it out").click()
@@ -94,7 +94,7 @@ def test_documentation(server: Server, page: Page) -> None:
 
 
 def test_documentation_on_a_phone(server: Server, page: Page) -> None:
-    """Nothing is wider than the window, and an endpoint shows its own errors alone."""
+    """Nothing is wider than the window, and an endpoint shows only its own errors."""
     page.set_viewport_size({"width": 375, "height": 700})
     page.goto(f"{server.url}/docs")
     endpoint = page.locator(".opblock", has=page.locator('[data-path="/teams/new"]'))
@@ -154,7 +154,7 @@ ATTACKS = {
     "/accounts/new": '{"id": 5, "discriminator": 0, "permissions": 111, "name": "Evil="}',
     "/auth/reset_token": "=",
 }
-"""What a form can post as text: the name of its field, an equals sign, and the field's value."""
+"""A form can post this as text: its field's name, an equals sign, and the field's value."""
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "the same site"])
@@ -162,7 +162,7 @@ ATTACKS = {
 def test_a_form_of_another_site(
     database: Database, page: Page, site: str, host: str, allowed: bool
 ) -> None:
-    """A form of another site changes nothing with credentials that the browser keeps."""
+    """A form of another site changes nothing, even with credentials that the browser keeps."""
     username, password = create_bot(database, "--all")
     site = site.replace("127.0.0.1", host)
     with Server(database, ALLOWED_ORIGINS=site if allowed else "") as server:
@@ -219,7 +219,7 @@ FOCUSABLE = "a[href], input, button, summary, [tabindex='0']"
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve the community of the demo."""
+    """Serve the demo's community."""
     folder = tmp_path_factory.mktemp("demo")
     with Demo(folder / "unused.db", TMPDIR=str(folder)) as server:
         yield server
@@ -249,16 +249,16 @@ def hostile_server(new_database: NewDatabase, empty_database: Database) -> Itera
 
 
 def visit(page: Page, url: str) -> None:
-    """Open a page, with all that can be opened in it."""
+    """Open a page, and everything that can be opened in it."""
     page.goto(url)
     for summary in page.locator("summary").all():
         summary.click()
-    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # loads the pictures down there
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # loads the pictures at the bottom
     page.wait_for_load_state("networkidle")
 
 
 def is_too_wide(page: Page) -> bool:
-    """Return whether a page must be moved sideways to be read."""
+    """Return whether a page must be scrolled sideways to be read."""
     return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
 
@@ -305,7 +305,7 @@ def test_hostile_names(hostile_server: Server, browser: Browser, size: str) -> N
 
 @pytest.mark.parametrize("size", SIZES)
 def test_keyboard(demo: Server, member: str, browser: Browser, size: str) -> None:
-    """The key Tab reaches all that can be used and seen, in the order of the page."""
+    """The Tab key reaches everything that can be used and seen, in the order of the page."""
     with browser.new_context(viewport=SIZES[size]) as context:  # type: ignore[arg-type]
         page = context.new_page()
         for name in ("standings", "team", "member", "award", "search", "numbers"):
@@ -340,7 +340,7 @@ def test_without_scripts(demo: Server, browser: Browser) -> None:
 
 
 def test_pictures_keep_their_place(hostile_server: Server, browser: Browser) -> None:
-    """One that does not load leaves initials, as large as it would have been."""
+    """One that does not load leaves initials of the same size."""
     boxes = []
     picture = ROOT / "pages/static/preview.png"
     for answer in (lambda route: route.abort(), lambda route: route.fulfill(path=picture)):

@@ -14,7 +14,7 @@ SCENARIOS = ("app_and_visitor", "errors_can_be_printed", "user_and_tokens", "pag
 
 
 def play(server: Server | Pair, scenario: str, **variables: str) -> None:
-    """Let the client play a scenario."""
+    """Have the client play a scenario."""
     credentials = create_bot(server.database, "--all", name=f"The bot of {scenario}")
     ended = subprocess.run(
         [BIN / "../client/bin/python", "published_client.py", scenario, server.url, *credentials],
@@ -34,14 +34,14 @@ def test_scenario(server: Server, scenario: str) -> None:
 
 
 def test_pauses(server: Server) -> None:
-    """No write is lost that it sends on a connection which rested for 2 s."""
+    """No write is lost on a connection that was idle for 2 s."""
     play(server, "pauses")
     teams = requests.get(f"{server.url}/teams/search", timeout=60).json()
     assert teams["results"] == 60
 
 
 def test_callbacks(server: Server) -> None:
-    """It registers, lists, reads and deletes callbacks, and its handler reads what is sent."""
+    """It registers, lists, reads and deletes callbacks, and its handler reads the deliveries."""
     with Receiver() as receiver:
         play(server, "callbacks", RECEIVER=f"{receiver.url}/", SECRET=SECRET)
         play(server, "handler", BODIES=json.dumps(receiver.taken))

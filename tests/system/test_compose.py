@@ -1,4 +1,4 @@
-"""`compose.yaml` and what it shares with the image, the proxy and the guide; its daily backup."""
+"""`compose.yaml`, its parts in the image, the proxy and the guide, and its daily backup."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_schemas(schema: str, path: str) -> None:
 
 
 def test_what_it_shares_with_the_image() -> None:
-    """The folder of the data, the port and the user; and versions are pinned."""
+    """The data folder, the port and the user; and versions are pinned."""
     assert SERVICES["server"]["build"] == {"context": ".", "dockerfile": "deploy/Dockerfile"}
     given = dict(part.split("=", 1) for part in DOCKERFILE["ENV"].split())
     assert given["PORT"] == DOCKERFILE["EXPOSE"]
@@ -58,7 +58,7 @@ def test_what_it_shares_with_the_image() -> None:
 
 
 def test_what_the_guide_names() -> None:
-    """Services, files of backups, and settings are those of compose.yaml."""
+    """Services, backup files and settings are those of compose.yaml."""
     guide = "".join(SECTIONS["Docker"])
     named = re.findall(r"(?<!-)\b(?:exec|run --rm(?: --\S+)*) ([\w-]+)", guide)
     assert set(named) == {"server", "dump"}
@@ -78,7 +78,7 @@ def test_what_the_guide_names() -> None:
 
 @pytest.mark.skipif(not shutil.which("caddy"), reason="needs caddy")
 def test_caddy_is_told_where_the_server_is() -> None:
-    """One Caddyfile, with the names of compose.yaml; both servers answer to one name."""
+    """One Caddyfile serves, with the names of compose.yaml; both servers answer to one name."""
     told = {name: f"{value}" for name, value in SERVICES["caddy"]["environment"].items()}
     adapted = subprocess.run(
         shlex.split("caddy adapt --config deploy/Caddyfile"),
@@ -96,7 +96,7 @@ def test_caddy_is_told_where_the_server_is() -> None:
 
 @pytest.mark.sqlite
 def test_a_backup_each_day(database: Path, tmp_path: Path) -> None:
-    """Once, however often it looks; those of more than a week before go then."""
+    """Once, however often it checks; then those older than a week are deleted."""
     backups, programs = tmp_path / "backups", tmp_path / "bin"
     backups.mkdir()
     programs.mkdir()

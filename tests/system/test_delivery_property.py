@@ -1,4 +1,4 @@
-"""Whatever happens, the receiver's view of the community ends up as the API's."""
+"""Whatever happens, the receiver's view of the community ends up the same as the API's."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class Community(RuleBasedStateMachine):
 
     @rule(account=ACCOUNTS, team=st.integers(0, 2))
     def move_and_kill(self, account: int, team: int) -> None:
-        """Kill the server while the receiver is told, if it is told."""
+        """Kill the server during a delivery, if there is one."""
         self.receiver.before_answer = lambda _: self.server.kill()
         try:
             self.bot("PATCH", f"/account/{account}", {"team": team})
@@ -77,7 +77,7 @@ class Community(RuleBasedStateMachine):
 
     @rule(account=ACCOUNTS, name=NAMES)
     def give_or_take_an_award(self, account: int, name: str) -> None:
-        """Rename, delete, give or take one that is there, or make one."""
+        """Rename, delete, give or take an award, or make one."""
         awards = self.bot("GET", "/awards/search")["data"]
         if not awards:
             new = {"title": name, "image_url": "http://x", "team": 1, "accounts": [1, account]}
@@ -138,7 +138,7 @@ class Community(RuleBasedStateMachine):
         self.stack.close()
 
     def shown(self) -> View:
-        """Return what the API shows."""
+        """Return the community as the API shows it."""
         view: View = {}
         for account in self.bot("GET", "/accounts/search")["data"]:
             key = account["id"]

@@ -37,7 +37,7 @@ class Bot:
         self("PUT", "/callback/account_team_update", {"url": receiver.url + "/", "secret": SECRET})
 
     def populate(self, accounts: int) -> None:
-        """Make two teams and accounts from 1 on."""
+        """Make two teams, and accounts from 1 up."""
         for name in ("Red", "Blue"):
             self("POST", "/teams/new", {"name": name})
         for key in range(1, accounts + 1):
@@ -92,7 +92,7 @@ def test_killed_between_commit_and_delivery(bot: Bot, receiver: Receiver, by: st
 
 
 def test_a_receiver_that_calls_the_api_back(bot: Bot, receiver: Receiver) -> None:
-    """It sees the change, and its own change is made, while eight other clients write."""
+    """It sees the change, and can make its own, while eight other clients write."""
     bot.populate(9)
     bot.register(receiver)
     seen = []
@@ -163,7 +163,7 @@ def test_two_servers_and_two_commands_at_once(bot: Bot, receiver: Receiver) -> N
 
 
 def test_two_servers_deliver_at_once(bot: Bot, receiver: Receiver) -> None:
-    """Asked for the same by four at once, they send nothing twice."""
+    """Asked for the same by four clients at once, they send nothing twice."""
     accounts = 20
     bot.populate(accounts)
     bot.register(receiver)

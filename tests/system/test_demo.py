@@ -1,4 +1,4 @@
-"""`make demo`: a community that is there while it is served."""
+"""`make demo`: a community that exists while it is served."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.support.server import ROOT, Server
 
 
 def demo(server: Server, folder: Path, **settings: str) -> "subprocess.Popen[bytes]":
-    """Start the demo, with a folder for what it writes."""
+    """Start the demo, with a folder for its files."""
     return subprocess.Popen(
         [sys.executable, "-m", "examples.demo"],
         cwd=ROOT,
@@ -60,7 +60,7 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def test_no_demo_on_a_taken_port(server: Server, tmp_path: Path) -> None:
-    """Its credentials are not told beside another server's address."""
+    """Its credentials are not shown beside another server's address."""
     process = demo(server, tmp_path)
     printed = process.communicate()[0].decode()
     assert (process.returncode, list(tmp_path.iterdir())) == (1, [])

@@ -29,7 +29,7 @@ from tests.support.server import BIN, ROOT, Server, environment, flask
 from tests.system.test_documentation import blocks
 
 PLACES = re.compile(r"/(?=opt/laurels|var/lib/laurels|etc/|usr/local/)")
-STAND_INS = {  # for what needs root, a registry or a remote
+STAND_INS = {  # for programs that need root, a registry or a remote
     "apt-get": "true",
     "useradd": "true",
     "make": "true",
@@ -49,7 +49,7 @@ WEEK = 7 * 24 * 60 * 60
 
 
 class Host(Server):
-    """A folder that stands for a host's `/`, with the little of systemd that the server needs."""
+    """A folder that stands for a host's `/`, with the few parts of systemd the server needs."""
 
     database: Path
 
@@ -75,7 +75,7 @@ class Host(Server):
         self.add_source()
 
     def add_source(self) -> None:
-        """Add what the Docker image gets, `deploy/`, and the virtual environment of the tests."""
+        """Add the Docker image's files, `deploy/`, and the virtual environment of the tests."""
         source = self.root / "source"
         for pattern in re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE):
             for path in ROOT.glob(pattern):
@@ -89,11 +89,11 @@ class Host(Server):
         (source / ".venv").symlink_to(BIN.parent)
 
     def here(self, text: str) -> str:
-        """Put this folder in place of `/`."""
+        """Return text with this folder in place of `/`."""
         return PLACES.sub(f"{self.root}/", text)
 
     def run(self, script: str, **variables: str) -> str:
-        """Run commands of the documentation; return what they print."""
+        """Run commands of the documentation; return their output."""
         self.environment |= variables
         script = self.here(script).replace("-o laurels", "").replace("-g laurels", "")
         script = script.replace("https://$DOMAIN", self.url).replace(".venv/bin/pip", "true")
@@ -118,7 +118,7 @@ class Host(Server):
         return shlex.split(line.replace("$$", "$").replace("%%", "%"))
 
     def execute(self, command: list[str], folder: Path) -> str:
-        """Run a command; return what it prints."""
+        """Run a command; return its output."""
         return subprocess.run(
             command, cwd=folder, env=self.environment, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
@@ -167,7 +167,7 @@ def test_install_back_up_upgrade_restore(host: Host) -> None:
         assert answer.status_code == 201
 
     create_team("Red")
-    forged = {"SCRIPT_NAME": "/teams"}  # a header that some servers let bend the path
+    forged = {"SCRIPT_NAME": "/teams"}  # a header that changes the path on some servers
     assert requests.get(f"{host.url}/health", headers=forged, timeout=60).ok
     backups = host.database.parent / "backups"
     ages = {"laurels-new": WEEK - 60, "laurels-old": WEEK + 60, "before-upgrade-old": WEEK + 60}
@@ -210,7 +210,7 @@ def test_units(host: Host) -> None:
 
 
 def test_limits_of_the_units() -> None:
-    """Files suffice for connections; where clouds keep secrets is closed, where bots are not."""
+    """They suffice for connections; clouds' secrets are out of reach, but bots are not."""
     folder = ROOT / "deploy/systemd"
     text = (folder / "laurels.service").read_text() + (folder / COMMON).read_text()
     unit = dict(re.findall(r"^(\w+)=(.+)$", text, re.MULTILINE))
@@ -226,7 +226,7 @@ def test_limits_of_the_units() -> None:
 
 @pytest.mark.parametrize("part", ["requirements", "requirements-postgresql", "requirements-dev"])
 def test_locks(part: str) -> None:
-    """What is required is pinned by hashes, and all that it needs with it."""
+    """Requirements and their own dependencies are pinned by hashes."""
     wanted = re.findall(
         r"^([\w-]+)(?:\[\w+\])?==(\S+)", (ROOT / f"{part}.txt").read_text(), re.MULTILINE
     )
@@ -239,7 +239,7 @@ def test_locks(part: str) -> None:
 
 
 def test_nothing_is_installed_but_what_is_locked() -> None:
-    """By the guide and in the image; and with it nothing is missing."""
+    """By the guide and in the image; and nothing is missing."""
     for name in ("deploy/Dockerfile", "docs/deploy.md"):
         for line in re.findall(r"^.*pip install.*$", (ROOT / name).read_text(), re.MULTILINE):
             assert "--require-hashes --only-binary :all: -r requirements" in line
@@ -250,7 +250,7 @@ def test_nothing_is_installed_but_what_is_locked() -> None:
 
 @pytest.mark.parametrize(("write", "site"), PROXIES)
 def test_proxies(write: Write, site: str, tmp_path: Path) -> None:
-    """What the server is told of the client is what the proxy sees, not what the client says."""
+    """The server is told the client's address as the proxy sees it, not as the client says."""
     told: list[dict[str, str]] = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -273,7 +273,7 @@ def test_proxies(write: Write, site: str, tmp_path: Path) -> None:
 def test_move_to_postgresql(
     host: Host, postgresql: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All rows are there, and ids that were given once are not given again."""
+    """All rows are moved, and no id is given again."""
     flask(host.database, "db", "upgrade")
     old = create_app(Settings(database_url=url_of(host.database)))
     community = Community(old)
@@ -288,7 +288,7 @@ def test_move_to_postgresql(
     with old.app_context():
         db.engine.dispose()
     del old, community
-    gc.collect()  # an app uses the database until it is gone
+    gc.collect()  # an app uses the database until it is deleted
     host.run(UNTIL_START)
     create, copy, _ = SECTIONS["Move to PostgreSQL"]
     host.run(create, **postgresql.environment)

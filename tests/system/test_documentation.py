@@ -40,11 +40,11 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def shell(script: str, server: Server, folder: Path, **settings: str) -> str:
-    """Run commands of the documentation against a server; return what they print."""
+    """Run commands of the documentation against a server; return their output."""
     script = script.replace("http://127.0.0.1:8000", server.url).replace(".venv/", f"{BIN.parent}/")
     script = script.replace("curl ", "curl --silent --show-error --fail-with-body ")
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607 - whichever bash there is
+        ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607 - whichever bash is installed
         cwd=folder,
         env=environment(server.database, **settings) | {"FLASK_APP": str(ROOT / "app.py")},
         check=True,
@@ -86,7 +86,7 @@ def test_api_examples(server: Server, tmp_path: Path) -> None:
 
 
 def test_the_objects_of_the_documentation(community: Community, as_: As) -> None:
-    """Real answers are the samples, but for times."""
+    """Real answers equal the samples, except for times."""
     bot = as_(community.bot(APP_PERMISSIONS))
     account, team, award = (json.loads(block) for block in blocks(API, "json")[:3])
     assert bot("POST", "/teams/new", {"name": team["name"]}).status_code == 201
@@ -104,14 +104,14 @@ def test_the_objects_of_the_documentation(community: Community, as_: As) -> None
 
 
 def test_every_endpoint_is_documented() -> None:
-    """The table has the endpoints of the code, with their needs and success, in its order."""
+    """The table has the code's endpoints, with their needs and success, in the code's order."""
     rows = re.findall(r"^\| `[A-Z]+ /.*$", API, re.MULTILINE)
     endpoints = (endpoint for blueprint in BLUEPRINTS for endpoint in blueprint.described)
     assert rows == [row_of(endpoint) for endpoint in endpoints]
 
 
 def row_of(endpoint: Endpoint) -> str:
-    """Return what the table has to say of an endpoint."""
+    """Return the table's row for an endpoint."""
     needed = needs(endpoint.needs).replace("the permission ", "") if endpoint.needs else "–"
     for permission in Permission:
         needed = re.sub(rf"\b{permission.label}\b", f"`{permission.label}`", needed)
@@ -134,7 +134,7 @@ def test_python_example(server: Server, tmp_path: Path) -> None:
     username, password = create_bot(server.database, "--all")
     (tmp_path / "example.py").write_text(blocks(API, "python")[0])
     settings = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
-    settings |= {"PYTHONWARNINGS": "default"}  # the client's own
+    settings |= {"PYTHONWARNINGS": "default"}  # only the client's own
     printed = shell(".venv/client/bin/python example.py", server, tmp_path, **settings)
     assert printed == "Bob is in Blue\n"
 
@@ -151,7 +151,7 @@ def test_catching_up(server: Server, tmp_path: Path) -> None:
 
 
 def test_the_first_ten_minutes_with_callbacks(server: Server, tmp_path: Path) -> None:
-    """Each answer is the documentation's, but for times and ids."""
+    """Each answer equals the documentation's, except for times and ids."""
     username, password = create_bot(server.database, "--all")
     register, miss, deliver = blocks(CALLBACKS, "sh")
     nobody_listens, one_waits, _ = blocks(CALLBACKS, "json")
@@ -218,7 +218,7 @@ def listening(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until somebody is listening."""
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -264,7 +264,7 @@ def test_the_body_of_the_documentation(community: Community) -> None:
 
 
 def test_every_event_is_documented(description: Description) -> None:
-    """The table has each with its body, and `/openapi.json` knows no others."""
+    """The table has each with its body, and `/openapi.json` has no others."""
     events = re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", CALLBACKS, re.MULTILINE)
     documented = {name: tuple(re.findall(r"`(\w+)`", body)) for name, body in events}
     assert documented == {event.value: event.body for event in EventType}

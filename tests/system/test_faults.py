@@ -1,4 +1,4 @@
-"""Faults outside the server are named as what they are."""
+"""Faults outside the server are reported as such."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def test_a_full_disk(make_app: Callable[..., Flask]) -> None:
     app = make_app()
     community = Community(app)
     bot = community.bot(APP_PERMISSIONS)
-    with_pragma(app, "PRAGMA max_page_count=1")  # SQLite makes that the present size
+    with_pragma(app, "PRAGMA max_page_count=1")  # SQLite makes that the current size
     client = app.test_client()
     accounts = 0
     while True:
@@ -86,7 +86,7 @@ def test_a_database_that_is_busy_after_a_delivery(
 def test_a_turn_that_does_not_come(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who waits for the writers before does not wait for ever."""
+    """A writer does not wait forever for those before it."""
     bot = Community(app).bot(APP_PERMISSIONS)
     monkeypatch.setattr("database.PATIENCE", 0.05)
     with app.app_context(), transaction(write=True), ThreadPoolExecutor() as pool:
@@ -106,7 +106,7 @@ def test_a_broken_database(make_app: Callable[..., Flask], database: Path, warm:
         with app.app_context():
             db.engine.dispose()
     other = sqlite3.connect(database)
-    other.execute("CREATE TABLE other (id)")  # so nothing that was read before is still good
+    other.execute("CREATE TABLE other (id)")  # so nothing read before is still good
     other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     other.close()
     with database.open("r+b") as file:
@@ -126,7 +126,7 @@ def test_a_database_without_its_tables(make_app: Callable[..., Flask], database:
 
 @pytest.fixture
 def _faults(description: Description) -> Iterator[None]:
-    """Expect answers that no description has."""
+    """Allow answers that the description does not have."""
     description.expects_faults = True
     yield
     description.expects_faults = False

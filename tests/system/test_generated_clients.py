@@ -1,4 +1,4 @@
-"""Clients that others' programs make of the API's description, on the real server."""
+"""Clients that others' programs generate from the API's description, on the real server."""
 
 import json
 import os
@@ -16,7 +16,7 @@ GENERATOR = BIN.parent / "generator"
 
 
 def test_a_client_in_typescript(server: Server, typescript: TypeScript) -> None:
-    """What the documentation's command makes serves the documentation's bot, in strict mode."""
+    """The documentation's command makes a client for the documentation's bot, in strict mode."""
     username, password = create_bot(server.database, "--all")
     login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
     command = next(block for block in blocks(API, "sh") if block.startswith("npx"))
@@ -38,14 +38,14 @@ def test_the_description_by_redocly(server: Server, typescript: TypeScript) -> N
 
 @pytest.mark.skipif(not GENERATOR.is_dir(), reason="needs `make .venv/generator`")
 def test_a_client_in_python(server: Server, tmp_path: Path) -> None:
-    """What the documentation's command makes serves the documentation's bot."""
+    """The documentation's command makes a client for the documentation's bot."""
     username, password = create_bot(server.database, "--all")
     login = {"LAURELS_USERNAME": username, "LAURELS_PASSWORD": password, "API": server.url}
     command = next(block for block in blocks(API, "sh") if "openapi-python-client" in block)
     command = command.replace("client/", ".venv/generator/").replace(
         " --url", " --fail-on-warning --url"
     )
-    path = {"PATH": f"{GENERATOR}/bin:{os.environ['PATH']}"}  # where what formats the client is
+    path = {"PATH": f"{GENERATOR}/bin:{os.environ['PATH']}"}  # with the formatter for the client
     shell(command, server, tmp_path, **path)
     (tmp_path / "bot.py").write_text(blocks(API, "python")[1])
     printed = shell(".venv/generator/bin/python bot.py", server, tmp_path, **login)

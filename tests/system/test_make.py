@@ -1,4 +1,4 @@
-"""`make`: what it installs into, and where what it starts listens."""
+"""`make`: the environment that it installs into, and the address that it serves on."""
 
 import os
 import shutil
@@ -28,9 +28,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, python: Path | str = sys.executable) -> subprocess.CompletedProcess[str]:
-    """Install what the server needs."""
+    """Install the server's requirements."""
     return subprocess.run(
-        ["make", ".venv/use", f"PYTHON={python}"],  # noqa: S607 - whichever make there is
+        ["make", ".venv/use", f"PYTHON={python}"],  # noqa: S607 - whichever make is installed
         cwd=folder,
         env={"PATH": os.environ["PATH"]},
         check=False,
@@ -45,16 +45,16 @@ def test_an_old_python(folder: Path) -> None:
     old.chmod(0o755)
     refused = make(folder, old)
     assert refused.returncode == 2
-    (line, _) = refused.stderr.splitlines()  # the last one is make's
+    (line, _) = refused.stderr.splitlines()  # the last line is make's
     assert line == (
-        f"Laurels needs Python 3.11 or newer, and {old} is 3.10: name another one, as in make run "
+        f"Laurels needs Python 3.11 or newer, and {old} is 3.10: name another, as in make run "
         "PYTHON=python3.13"
     )
     assert not (folder / ".venv").exists()
 
 
 def test_no_venv(folder: Path) -> None:
-    """Nothing broken stays, as when Debian's python3-venv is missing."""
+    """Nothing broken is left, for example when Debian's python3-venv is missing."""
     assert make(folder, "/bin/true").returncode == 2
     without = folder / "python3"
     without.write_text(

@@ -1,8 +1,8 @@
-"""Odd HTTP, byte by byte: each request is refused or read in one way only, by either parser.
+"""Odd HTTP, byte by byte: each request is refused or read in only one way, by either parser.
 
-Behind each odd request the same connection carries a good one, which is answered only if the odd
-one was read to its end: after a refusal nothing more is read. So the answers on a connection also
-tell that nothing of a body was taken for a request.
+After each odd request the same connection carries a good one, which is answered only if the odd one
+was read to its end: after a refusal nothing more is read. So the answers on a connection also show
+that no part of a body was taken for a request.
 """
 
 import json
@@ -147,7 +147,7 @@ CASES = {
     "a length in the trailer": (chunk(b"e", b"\r\n0\r\nContent-Length: 5\r\n\r\n"), "400"),
     "credentials in the trailer": (chunk(b"e", b"\r\n0\r\nAuthorization: a\r\n\r\n"), "400"),
     "bad chunks for what takes no body": (get(CHUNKED) + b"+1\r\na\r\n0\r\n\r\n", "400"),
-    # One request behind another
+    # One request after another
     "a request behind a body": (sized(b"14") + get(), "201 200 next"),
     "a request in a body": (
         get(b"Content-Length: %d" % len(SMUGGLED)) + SMUGGLED,
@@ -220,7 +220,7 @@ CASES = {
     # Hosts
     "no host": (head(b"GET /health HTTP/1.1"), "200 next"),
     "an empty host": (head(b"GET /health HTTP/1.1", b"Host:"), "200 next"),
-    "a host that is none": (head(b"GET /health HTTP/1.1", b"Host: .."), "400 next"),
+    "an invalid host": (head(b"GET /health HTTP/1.1", b"Host: .."), "400 next"),
     "two hosts": (get(b"Host: y"), "400"),
     "the same host twice": (get(b"Host: x"), "400"),
     # Other protocols, and names that mean something to servers
@@ -289,12 +289,12 @@ DIFFERENCES: dict[str, tuple[bytes, dict[str, str]]] = {
     "two blanks behind the target": (target(b"/health "), {"python": "400", "fast": "200 next"}),
     "HTTP/1.2": (get(line=b"GET /health HTTP/1.2"), {"python": "200 next", "fast": "400"}),
 }
-"""What gunicorn's own parser and the one in C answer differently."""
+"""Requests that gunicorn's own parser and the one in C answer differently."""
 
 
 @pytest.fixture(scope="module", params=["python", "fast"])
 def parser(request: pytest.FixtureRequest) -> str:
-    """Name each parser that gunicorn may use."""
+    """Return the name of each parser that gunicorn may use."""
     if request.param == "fast":
         pytest.importorskip("gunicorn_h1c", reason="gunicorn's parser in C is not installed")
     return str(request.param)
@@ -322,7 +322,7 @@ def connect(server: Server) -> socket.socket:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Return all that comes until the server closes the connection."""
+    """Return everything that comes until the server closes the connection."""
     received = b""
     with suppress(ConnectionResetError):
         while data := connection.recv(64 * KIB):
@@ -331,10 +331,10 @@ def receive(connection: socket.socket) -> bytes:
 
 
 def converse(server: Server, sent: bytes, piece: int) -> bytes:
-    """Send bytes, some at a time, and then no more; return all that comes back."""
+    """Send bytes, some at a time, and then no more; return everything that comes back."""
     with connect(server) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError):  # it may be refused before all of it was sent
+        with suppress(OSError):  # it may be refused before all of it is sent
             for start in range(0, len(sent), piece):
                 connection.sendall(sent[start : start + piece])
             connection.shutdown(socket.SHUT_WR)
@@ -342,7 +342,7 @@ def converse(server: Server, sent: bytes, piece: int) -> bytes:
 
 
 def answers(received: bytes) -> str:
-    """Return the statuses of all answers, "next" for that to the last request."""
+    """Return the statuses of all answers, with "next" for the last request."""
     statuses = []
     while received:
         lines, _, received = received.partition(b"\r\n\r\n")
@@ -428,12 +428,12 @@ def test_control_characters(server: Server, request_: bytes) -> None:
 def test_a_request_that_breaks_off(
     server: Server, credentials: bytes, sent: bytes, expected: str
 ) -> None:
-    """Half a request is no request, even if what came looks like a whole body."""
+    """Half a request is no request, even if its body looks complete."""
     check(server, sent.replace(b"CREDENTIALS", credentials), expected)
 
 
 def test_clients_that_do_not_hang_up(server: Server) -> None:
-    """An ended connection that its client leaves open keeps nobody else waiting."""
+    """A connection that its client leaves open keeps nobody else waiting."""
     with ExitStack() as held, ThreadPoolExecutor(30) as pool:
         connections = [held.enter_context(connect(server)) for _ in range(30)]
         for connection in connections:

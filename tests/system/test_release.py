@@ -1,4 +1,4 @@
-"""What a release says of itself."""
+"""The version and changelog of a release."""
 
 import re
 from datetime import date
@@ -8,7 +8,7 @@ from tests.support.server import ROOT
 
 
 def test_the_changelog_tells_of_each_version() -> None:
-    """The newest one is that of `config.py`, and what came after it stands above."""
+    """The newest one is that of `config.py`, and later changes are above it."""
     text = (ROOT / "CHANGELOG.md").read_text()
     unreleased, *versions = re.findall(r"^## \[(.+?)\](?: - (.+))?$", text, re.MULTILINE)
     assert unreleased == ("Unreleased", "")

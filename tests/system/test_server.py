@@ -21,7 +21,7 @@ ROUNDS = 25
 
 @pytest.fixture
 def bot(server: Server) -> Callable[[], requests.Session]:
-    """Give sessions of an app that may do everything."""
+    """Return a function that makes clients of an app that may do everything."""
     auth = create_bot(server.database, "--all")
 
     def session() -> requests.Session:
@@ -33,7 +33,7 @@ def bot(server: Server) -> Callable[[], requests.Session]:
 
 
 def test_eight_clients_at_once(server: Server, bot: Callable[[], requests.Session]) -> None:
-    """Nothing is refused for being busy, and no change is lost."""
+    """Nothing is refused because the database is busy, and no change is lost."""
     setup = bot()
     red, blue = (
         setup.post(f"{server.url}/teams/new", json={"name": name}).json()["id"]
@@ -45,7 +45,7 @@ def test_eight_clients_at_once(server: Server, bot: Callable[[], requests.Sessio
     start = Barrier(THREADS)
 
     def work(number: int) -> None:
-        """Change what only this thread changes: a bit, or a field, of accounts that all change."""
+        """Change a bit or a field that only this thread changes, of accounts that all change."""
         client = bot()
         start.wait()
         for turn in range(ROUNDS):
@@ -82,7 +82,7 @@ def test_eight_clients_at_once(server: Server, bot: Callable[[], requests.Sessio
 
 
 def test_power_cut(server: Server, bot: Callable[[], requests.Session]) -> None:
-    """Every write that was answered is there after the server was killed among writes."""
+    """Every answered write is stored when the server is killed amid writes."""
     answered: list[str] = []
     enough = Event()
     ids = count(1)
@@ -128,7 +128,7 @@ def test_the_database_is_safe_and_open_to_readers(server: Server) -> None:
 
 
 def test_clients_that_do_not_hang_up(server: Server) -> None:
-    """Nobody waits for clients who ask for the end of a connection and keep their side open."""
+    """Nobody waits for clients that ask to end a connection but keep their side open."""
     with ExitStack() as stack:
         clients = [
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))

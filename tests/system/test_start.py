@@ -1,4 +1,4 @@
-"""Starting: configuration, and a database that is or is not up to date."""
+"""Starting: the configuration, and databases that are or are not up to date."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from tests.support.server import BIN, ROOT, Server, environment
 
 
 def start(*command: str, database: Database, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Start something that is to stop by itself, soon."""
+    """Start something that should soon stop by itself."""
     return subprocess.run(
         [BIN / command[0], *command[1:]],
         cwd=ROOT,
@@ -157,7 +157,7 @@ def test_databases_that_are_supported(monkeypatch: pytest.MonkeyPatch, url: str)
     }.items(),
 )
 def test_good_settings(monkeypatch: pytest.MonkeyPatch, field: str, text: str) -> None:
-    """Each is read from its variable, and each is in this test."""
+    """Each is read from its variable, and all are in this test."""
     monkeypatch.setenv(field.upper(), text)
     changed = {one.name for one in fields(Settings) if _differs(one.name)}
     assert changed == {field}
@@ -182,7 +182,7 @@ def test_an_address_of_another_machine(empty_database: Database) -> None:
     stopped = start(*GUNICORN, database=empty_database, HOST="192.0.2.1", PORT="18471")
     assert stopped.returncode == 1
     assert stopped.stderr.endswith(
-        "\nBad configuration: HOST or PORT: cannot listen at 192.0.2.1:18471: "
+        "\nBad configuration: HOST or PORT: cannot listen on 192.0.2.1:18471: "
         "Cannot assign requested address.\n"
     )
     assert "Traceback" not in stopped.stderr

@@ -1,4 +1,4 @@
-"""What strangers can do to the real server by being slow, silent or large."""
+"""Strangers on the real server that are slow, silent or large."""
 
 import json
 import os
@@ -37,7 +37,7 @@ THREADS = 32
 
 
 class Hasty(Server):
-    """The server, whose kernel hands over a connection at once, as it does after a minute."""
+    """The server, with a kernel that hands over a connection at once, not after a minute."""
 
     def configure(self, configuration: Path) -> None:
         usual = (ROOT / "gunicorn.conf.py").read_text()
@@ -72,7 +72,7 @@ def server(start: Callable[..., Server]) -> Server:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., list[socket.socket]]]:
-    """Make connections on which the same is sent, and nothing more, until the test ends."""
+    """Make connections, send the same on each, and nothing more until the test ends."""
     with ExitStack() as connections:
 
         def make(port: int, count: int, sent: bytes, window: int = 2**16) -> list[socket.socket]:
@@ -130,7 +130,7 @@ def test_silent_connections(
     [
         (HEALTH, b"", 13),
         (PIECE_OF_BODY, b"HTTP/1.1 400", 13),
-        (LARGE_PAGE, b"HTTP/1.1 200", 20),  # which it takes some seconds to make so often
+        (LARGE_PAGE, b"HTTP/1.1 200", 20),  # making so many takes some seconds
     ],
     ids=["headers", "body", "answer"],
 )
@@ -144,7 +144,7 @@ def test_clients_that_fall_silent(
     seconds: float,
 ) -> None:
     """In the middle of headers, body or answer: each holds a thread for 10 s, and no longer."""
-    url = f"http://x/{'x' * 2000}"  # so that a page is more than the kernel takes
+    url = f"http://x/{'x' * 2000}"  # so that a page is more than the kernel accepts
     app = make_app()
     with app.app_context(), transaction(write=True):
         db.session.add_all(
@@ -152,7 +152,7 @@ def test_clients_that_fall_silent(
             for key in range(1, 1001)
         )
     connections = connect(server.port, THREADS, sent, window=1024)
-    time.sleep(2)  # until threads wait for all of them
+    time.sleep(2)  # until threads are waiting for all of them
     assert seconds_to_serve(server.port) < seconds
     for connection in connections:
         assert connection.recv(12) == answered
@@ -168,7 +168,7 @@ def test_bodies_that_do_not_end_behind_a_proxy(
     write: Write,
     site: str,
 ) -> None:
-    """The server does not hear of them, and Caddy ends them."""
+    """The server does not see them, and Caddy ends them."""
 
     def in_a_hurry(site: str, port: int, folder: Path) -> list[str]:
         return write(site.replace("read_body 30s", "read_body 4s"), port, folder)
@@ -184,7 +184,7 @@ def test_bodies_that_do_not_end_behind_a_proxy(
 
 
 def test_a_connection_is_kept(server: Server) -> None:
-    """For longer than the pools of clients keep it: aiohttp's for 15 s."""
+    """For longer than clients' pools keep it (aiohttp's for 15 s)."""
     assert "keepalive = 75" in (ROOT / "gunicorn.conf.py").read_text()
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         for pause in (0, 3.5):
@@ -214,7 +214,7 @@ def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 class Worker:
-    """The worker of a server: what it takes from now on."""
+    """A server's worker, and the memory and time that it takes from now on."""
 
     def __init__(self, server: Server) -> None:
         (worker,) = server.workers
@@ -230,16 +230,16 @@ class Worker:
         return int(kibibytes) / 1024, (int(user) + int(system)) / ticks
 
     def taken(self) -> tuple[float, float]:
-        """Return by how many MiB it grew at most, and the seconds of a processor it took.
+        """Return by how many MiB it grew at most, and the seconds of a processor that it took.
 
-        Those are how long all had to wait, on a machine that has nothing else to do.
+        On an idle machine, everybody had to wait for those seconds.
         """
         (memory, seconds), (memory_before, seconds_before) = self._taken(), self.before
         return memory - memory_before, seconds - seconds_before
 
 
 def award_for(accounts: Iterable[str]) -> str:
-    """Return the body of a new award for many."""
+    """Return the body of a new award for many accounts."""
     ids = ",".join(accounts)
     return f'{{"title":"T","image_url":"http://x","team":1,"accounts":[{ids}]}}'
 

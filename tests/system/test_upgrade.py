@@ -1,4 +1,4 @@
-"""Upgrades: all data is kept, and what is new is made of it."""
+"""Upgrades: all data is kept, and new columns are filled from it."""
 
 from datetime import datetime
 
@@ -37,7 +37,7 @@ COMMUNITY_OF_0003 = """
         (6, 'award_give', 'app 1', 1e9 + 6, 12, NULL, NULL, 3),
         (7, 'award_take', 'app 1', 1e9 + 7, 12, NULL, NULL, 3)
 """
-"""Award 1 was given to account 10 twice, and to 11 before the log began, as was award 2 to 10."""
+"""Award 1 was given to account 10 twice, and to 11 before the log began, like award 2 to 10."""
 
 NEW_OF_0004 = {
     "SELECT id, search_title, points, created_at, holder_count FROM awards ORDER BY id": [
@@ -60,10 +60,10 @@ NEW_OF_0004 = {
     "SELECT count(*) FROM events WHERE app_id IS NULL AND changed IS NULL "
     "AND granted = 0 AND revoked = 0": [(7,)],
 }
-"""What the upgrade makes of that."""
+"""The result of the upgrade."""
 
 TABLES = ("apps", "teams", "accounts", "awards", "awardees", "sessions")
-"""Those that are there since 0001."""
+"""The tables that have existed since 0001."""
 
 CHANGES: list[tuple[str, list[tuple[int, int]], list[int]]] = [
     (
@@ -91,8 +91,8 @@ CHANGES: list[tuple[str, list[tuple[int, int]], list[int]]] = [
     ("DELETE FROM awards WHERE id = 1", [(0, 0), (1, 1), (16, 2)], [0, 1, 0, 1, 0]),
     ("DELETE FROM teams WHERE id = 3", [(0, 0), (1, 1)], [0, 1, 0, 1, 0]),
 ]
-"""Changes after it, each with the teams' points and numbers of awards then, and
-how many hold each award."""
+"""Changes after it, each with the teams' points and numbers of awards then, and the number of each
+award's holders."""
 
 
 def migrate(database: Database, *arguments: str) -> None:
@@ -102,7 +102,7 @@ def migrate(database: Database, *arguments: str) -> None:
 
 
 def rows(connection: Connection, query: str) -> list[tuple[object, ...]]:
-    """Return what a query answers."""
+    """Return the rows of a query."""
     return [tuple(row) for row in connection.exec_driver_sql(query)]
 
 
@@ -175,7 +175,7 @@ def seconds(value: object) -> object:
 
 
 def data(connection: Connection, columns: dict[str, str]) -> dict[str, list[tuple[object, ...]]]:
-    """Return what is in some columns of tables."""
+    """Return the values in some columns of tables."""
     return {
         table: rows(connection, f"SELECT {names} FROM {table} ORDER BY {names}")  # noqa: S608
         for table, names in columns.items()
