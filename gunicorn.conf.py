@@ -11,6 +11,9 @@ from api.worker import Worker
 from config import Settings
 from database import close_database
 
+REQUESTS_OF_A_CONNECTION = 100
+"""A proxy would else keep asking the server that it found first, and never one started later."""
+
 _settings = Settings.load()
 
 bind = _settings.address
@@ -59,6 +62,8 @@ def when_ready(server: Any) -> None:
 def pre_request(_worker: object, request: Any) -> None:
     """Let the app end a connection with its answer, which WSGI has no way to ask for."""
     request.body.end_connection = request.force_close
+    if request.req_number >= REQUESTS_OF_A_CONNECTION:
+        request.force_close()
 
 
 def pre_fork(_server: object, _worker: object) -> None:
