@@ -13,6 +13,9 @@ from api.worker import STOPS, Worker
 from config import Settings
 from database import close_database
 
+REQUESTS_OF_A_CONNECTION = 100
+"""After that many a connection ends, or a proxy would never ask a server that started later."""
+
 _settings = Settings.load()
 
 bind = _settings.address
@@ -60,6 +63,8 @@ def when_ready(server: Any) -> None:
 def pre_request(_worker: object, request: Any) -> None:
     """Let the app end a connection with its answer, which WSGI has no way to ask for."""
     request.body.end_connection = request.force_close
+    if request.req_number >= REQUESTS_OF_A_CONNECTION:
+        request.force_close()
 
 
 def pre_fork(_server: object, _worker: object) -> None:

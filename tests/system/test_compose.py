@@ -62,7 +62,7 @@ def test_what_the_guide_names() -> None:
     guide = "".join(SECTIONS["Docker"])
     named = re.findall(r"(?<!-)\b(?:exec|run --rm(?: --\S+)*) ([\w-]+)", guide)
     assert set(named) == {"server", "dump"}
-    (stopped,) = re.findall(r"compose stop (\w.*)", guide)
+    (stopped,) = set(re.findall(r"compose stop (\w.*)", guide))
     whoever_uses_it = {name for name, service in OURS.items() if name != "backup"}
     assert set(stopped.split()) == whoever_uses_it
     text = (ROOT / "compose.yaml").read_text()
@@ -95,16 +95,21 @@ def test_caddy_is_told_where_the_server_is() -> None:
 
 
 @pytest.mark.sqlite
-def test_a_backup_each_day(database: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("service", "suffix"), [("backup", "sqlite3"), ("dump", "dump")])
+def test_a_backup_each_day(
+    service: str, suffix: str, database: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Once, however often it checks; then those older than a week are deleted."""
     backups, programs = tmp_path / "backups", tmp_path / "bin"
     backups.mkdir()
     programs.mkdir()
     (programs / "sleep").write_text("#!/bin/sh\nkill $PPID\n")
     (programs / "sleep").chmod(0o755)
-    script = SERVICES["backup"]["command"][-1].replace("$$", "$").replace(FOLDER, f"{tmp_path}")
+    script = SERVICES[service]["command"][-1].replace("$$", "$").replace(FOLDER, f"{tmp_path}")
     shell = ["/bin/sh", "-c", script]
     settings = environment(database)
+    if service == "dump":
+        settings |= request.getfixturevalue("postgresql").environment
     settings["PATH"] = f"{programs}:{BIN}:{settings['PATH']}"
     for name, age in {
         "laurels-new": WEEK - 60,
@@ -115,6 +120,7 @@ def test_a_backup_each_day(database: Path, tmp_path: Path) -> None:
         os.utime(backups / name, (time.time() - age,) * 2)
     for _ in range(2):
         subprocess.run(shell, cwd=ROOT, env=settings, check=False)
-        made = {path.name for path in backups.iterdir()} - {"laurels-new", "other"}
-        assert len(made) == 1
-        assert re.fullmatch(r"laurels-\d{4}-\d\d-\d\d\.sqlite3", made.pop())
+        made = set(backups.iterdir()) - {backups / "laurels-new", backups / "other"}
+        (backup,) = made
+        assert re.fullmatch(rf"laurels-\d{{4}}-\d\d-\d\d\.{suffix}", backup.name)
+        assert backup.stat().st_mode & 0o777 == 0o600

@@ -16,13 +16,14 @@ from typing import Self
 
 import pytest
 import requests
+from sqlalchemy import inspect
 
 from app import create_app
 from config import Settings
 from database import db
 from permissions import APP_PERMISSIONS
 from tests.support.community import Community
-from tests.support.databases import Cluster, url_of
+from tests.support.databases import Cluster, connected, url_of
 from tests.support.proxies import PROXIES, Write, proxy
 from tests.support.receiver import HttpServer
 from tests.support.server import BIN, ROOT, Server, environment, flask
@@ -301,3 +302,42 @@ def test_move_to_postgresql(
     assert made.get_json()["id"] == deleted + 1
     with new.app_context():
         db.engine.dispose()
+
+
+def test_restore_on_postgresql(postgresql: Cluster, tmp_path: Path) -> None:
+    """All or nothing; and a backup from before an upgrade, after it, leaves no newer tables."""
+    section = SECTIONS["Move to PostgreSQL"]
+    (guide,) = re.findall(r"^runuser -u laurels -- (.*)", section[2], re.DOTALL)
+    assert f"dump {guide}docker compose" in "".join(SECTIONS["Docker"])
+    whole, part = tmp_path / "whole.dump", tmp_path / "part.dump"
+    with postgresql.new() as database:
+        name = database.rsplit("/", 1)[-1].split("?")[0]
+        settings = environment(database) | postgresql.environment | {"PGDATABASE": name}
+
+        def run(script: str) -> str:
+            command = ["bash", "-c", script]
+            result = subprocess.run(
+                command, env=settings, check=False, capture_output=True, text=True
+            )
+            return result.stdout + result.stderr
+
+        def tables() -> set[str]:
+            with connected(database) as connection:
+                return set(inspect(connection).get_table_names())
+
+        flask(database, "db", "upgrade", "0001")
+        older = tables()
+        assert run(f"pg_dump -Fc -f {whole}") == ""
+        part.write_bytes(whole.read_bytes()[:-100])
+        flask(database, "db", "upgrade")
+        newer = tables()
+        assert "end of file" in run(guide.replace("$BACKUP", f"{part}"))
+        assert (tables(), older < newer) == (newer, True)
+        for there, app in ((older, "first"), (newer, "second")):
+            assert run(guide.replace("$BACKUP", f"{whole}")) == ""
+            assert tables() == there
+            flask(database, "db", "upgrade")
+            flask(database, "apps", "create", app)
+            assert run(f"pg_dump -Fc -f {whole}") == ""
+        listed = flask(database, "apps", "list")
+        assert all(app in listed for app in ("first", "second"))

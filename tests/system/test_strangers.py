@@ -193,6 +193,18 @@ def test_a_connection_is_kept(server: Server) -> None:
             assert connection.getresponse().read() == b'{"status":"ok"}\n'
 
 
+def test_a_connection_is_not_kept_for_ever(server: Server) -> None:
+    """Its client is told so, and may reach another worker, or another server, with the next one."""
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+        kept = []
+        for _ in range(201):
+            connection.request("GET", "/health")
+            with connection.getresponse() as response:
+                assert response.read() == b'{"status":"ok"}\n'
+                kept.append(response.getheader("Connection"))
+    assert kept == [*["keep-alive"] * 99, "close"] * 2 + ["keep-alive"]
+
+
 @pytest.mark.sqlite
 def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
     """It holds the secrets of callbacks, and others may be on the machine."""
