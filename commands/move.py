@@ -55,6 +55,8 @@ def move(url: str) -> None:
         _make_tables(url)
         with database.transaction(write=False), target.begin() as new:
             copied = list(_copy(database.connection(), new))
+        if target.dialect.name != "sqlite":
+            _tidy(target)
     except BlockingIOError:
         raise click.ClickException(
             "Nothing was copied: a server or a command is using the database. Stop it, and try "
@@ -88,6 +90,13 @@ def _make_tables(url: str) -> None:
     except DBAPIError as error:
         shown = make_url(url).difference_update_query(PASSWORDS).render_as_string()
         raise WrongDatabaseError(f"{shown}: {_said(error)}") from None
+
+
+def _tidy(target: Engine) -> None:
+    """Give PostgreSQL its statistics at once: without them its plans read whole tables."""
+    with target.connect().execution_options(isolation_level="AUTOCOMMIT") as new:
+        for table in Base.metadata.sorted_tables:
+            new.execute(text(f"VACUUM ANALYZE {table.name}"))
 
 
 def _said(error: DBAPIError) -> str:

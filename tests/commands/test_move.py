@@ -83,6 +83,15 @@ def test_there_and_back(file: Path, other: str, tmp_path: Path) -> None:
     assert made.get_json()["id"] == 3, "the id of a deleted team is not given again"
 
 
+def test_plans_are_good_at_once(file: Path, other: str) -> None:
+    move(file, other)
+    with connected(other) as connection:
+        known = connection.exec_driver_sql(
+            "SELECT relname, reltuples FROM pg_class WHERE relname IN ('accounts', 'teams')"
+        )
+        assert dict(known.all()) == {"accounts": 3, "teams": 1}  # -1 is unknown
+
+
 def refused(source: Path | str, target: str) -> str:
     """Run the command, which refuses, on one line; return the reason."""
     status, printed, complaint = move(source, target)
