@@ -36,6 +36,9 @@ signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # ignored if a shell runs us in the background
 
+KINDS = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+"""The markers of tests that run on only one of the databases."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgresql", action="store_true", help="run the tests on PostgreSQL")
@@ -48,16 +51,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sqlite: about a feature that only SQLite has")
+    for name, database in KINDS.items():
+        config.addinivalue_line("markers", f"{name}: about a feature that only {database} has")
     if config.getoption("postgresql") and not POSTGRESQL:
         raise pytest.UsageError(f"--postgresql {MISSING}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("postgresql"):
-        for item in items:
-            if item.get_closest_marker("sqlite"):
-                item.add_marker(pytest.mark.skip(reason="is about a feature that only SQLite has"))
+    other = "sqlite" if config.getoption("postgresql") else "postgresql"
+    for item in items:
+        if item.get_closest_marker(other):
+            reason = f"is about a feature that only {KINDS[other]} has"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

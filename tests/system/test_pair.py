@@ -17,6 +17,8 @@ from tests.support.receiver import SECRET, Receiver
 from tests.support.server import create_bot, flask
 from tests.system.test_client import SCENARIOS, play
 
+pytestmark = pytest.mark.postgresql
+
 CLIENTS = 6
 
 

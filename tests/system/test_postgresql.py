@@ -1,4 +1,4 @@
-"""What PostgreSQL does that a SQLite file does not do, whatever the other tests run on."""
+"""What PostgreSQL does that a SQLite file does not do."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +15,8 @@ from permissions import APP_PERMISSIONS
 from tests.support.community import Auth, Community, refusal
 from tests.support.databases import Cluster, connected
 from tests.support.server import flask
+
+pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture(scope="module")
