@@ -201,7 +201,7 @@ def transaction(
         return
     patience = PATIENCE if patience is None else patience
     if not _WRITERS.acquire(timeout=patience):
-        raise BusyError
+        raise BusyError("others are writing to the database")
     try:
         with _transaction({"write": True, "durable": durable, "patience": patience}):
             yield
@@ -229,6 +229,11 @@ def connection() -> Connection:
     """Return the connection of the current transaction."""
     current: Connection = g.connection
     return current
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of a driver's message: the others repeat it, or show SQL."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 class Statement:

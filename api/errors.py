@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, UnprocessableEntity
 from werkzeug.wrappers import Response
 
-from database import BusyError
+from database import BusyError, first_line
 from fields import MAX_ISSUES, UNKNOWN_FIELD, Message
 
 Issue = dict[str, Any]
@@ -104,7 +104,7 @@ def _answer_database_error(error: DBAPIError) -> Response:
     if name.startswith("SQLITE_BUSY") or name == "LockNotAvailable":
         return _answer_busy_database(error)
     if isinstance(error, OperationalError) or name in UNUSABLE:
-        current_app.logger.error("The database cannot be used: %s", error.orig)
+        current_app.logger.error("The database cannot be used: %s", first_line(error.orig))
         return answer(ServiceUnavailable("The database cannot be used. Tell the server's host."))
     cause: Any = error.orig
     if hasattr(cause, "diag"):  # PostgreSQL's details show whole rows

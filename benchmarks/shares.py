@@ -138,7 +138,8 @@ def measure(load: Load, only: str) -> None:
         for case in [RAW, *CASES]:
             if only in case.name:
                 asked = [bare] if case is RAW else servers
-                rounds = [_round(case, [bare, *asked], load, receiver) for _ in range(load.rounds)]
+                runs = [(bare, BARE), *((server, case) for server in asked)]
+                rounds = [drive_each(runs, load, receiver) for _ in range(load.rounds)]
                 _show(case, rounds, asked[0])
         print(f"\nPSS of master and worker, MiB: wanted {MEMORY},", end=" ")
         print(f"idle {idle:.0f}, after the load {max(map(memory, servers)):.0f}\n", flush=True)
@@ -154,13 +155,13 @@ def _serve(stack: ExitStack, folder: Path, size: int, receiver: Receiver) -> Com
     return server
 
 
-def _round(
-    case: Case, servers: Sequence[Community], load: Load, receiver: Receiver
+def drive_each(
+    runs: Sequence[tuple[Community, Case]], load: Load, receiver: Receiver
 ) -> list[Numbers]:
-    """Drive the bare view of the first server, and then the others."""
+    """Send each server its requests, one server after the other."""
     numbers = []
-    for number, server in enumerate(servers):
-        numbers.append(drive(server, case if number else BARE, load))
+    for server, case in runs:
+        numbers.append(drive(server, case, load))
         receiver.wait_until_quiet()
     return numbers
 

@@ -45,7 +45,7 @@ from callbacks.clock import JUMP
 from callbacks.events import FREE_NEXT
 from callbacks.signing import sign
 from config import VERSION, settings
-from database import BusyError, Statement, transaction
+from database import BusyError, Statement, first_line, transaction
 from integrations.http import HungUpError, UnreachableError, fetch
 from models import Callback, Delivery, now
 from queries import JSON, select_waiting
@@ -193,7 +193,7 @@ def deliver_after_write(**options: Any) -> None:
     try:
         _deliver(Run(last_start=last_start, end=end, **options))
     except (BusyError, OperationalError) as error:
-        reason = getattr(error, "orig", "others are writing to the database")
+        reason = first_line(getattr(error, "orig", error))
         current_app.logger.warning("Delivery stopped; the rest is sent later: %s", reason)
     except Exception:
         current_app.logger.exception("Delivery stopped; the rest is sent later.")

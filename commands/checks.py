@@ -27,7 +27,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 import database
 from config import ROOT, Settings, misspelt
-from database import database_file, db
+from database import database_file, db, first_line
 from models import Account, App, Award, Awardee, Callback, Delivery, Event, Session, Team, now, utc
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -290,7 +290,7 @@ def _writing(raw: sqlite3.Connection) -> Finding:
 def _failure(error: BaseException | None) -> Finding:
     """Return the finding about an error of the database."""
     name = getattr(error, "sqlite_errorname", "")
-    what = str(error).strip().partition("\n")[0].rstrip(".")
+    what = first_line(error)
     if password := db.engine.url.password:
         what = what.replace(str(password), "***")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):

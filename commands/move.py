@@ -1,6 +1,7 @@
 """`flask move`: from SQLite to PostgreSQL, or back."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -55,17 +56,18 @@ def move(url: str) -> None:
         _make_tables(url)
         with database.transaction(write=False), target.begin() as new:
             copied = list(_copy(database.connection(), new))
-        if target.dialect.name != "sqlite":
-            _tidy(target)
     except BlockingIOError:
         raise click.ClickException(
             "Nothing was copied: a server or a command is using the database. Stop it, and try "
             "again."
         ) from None
     except DBAPIError as error:
-        raise click.ClickException(f"Nothing was copied: {_said(error)}") from None
+        reason = database.first_line(error.orig)
+        raise click.ClickException(f"Nothing was copied: {reason}.") from None
     except WrongDatabaseError as error:
         raise click.ClickException(f"Nothing was copied: {error}") from None
+    if target.dialect.name != "sqlite":
+        _tidy(target)
     click.echo("\n".join([*copied, "All rows were copied, and compared on both sides."]))
 
 
@@ -89,19 +91,16 @@ def _make_tables(url: str) -> None:
         upgrade_database(url)
     except DBAPIError as error:
         shown = make_url(url).difference_update_query(PASSWORDS).render_as_string()
-        raise WrongDatabaseError(f"{shown}: {_said(error)}") from None
+        raise WrongDatabaseError(f"{shown}: {database.first_line(error.orig)}.") from None
 
 
 def _tidy(target: Engine) -> None:
-    """Give PostgreSQL its statistics at once: without them its plans read whole tables."""
-    with target.connect().execution_options(isolation_level="AUTOCOMMIT") as new:
-        for table in Base.metadata.sorted_tables:
-            new.execute(text(f"VACUUM ANALYZE {table.name}"))
-
-
-def _said(error: DBAPIError) -> str:
-    """Return the first line of what the driver said: the others repeat it, or show SQL."""
-    return str(error.orig).strip().partition("\n")[0] + "."
+    """Give PostgreSQL statistics now; without them, until it makes them, it reads whole tables."""
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with suppress(DBAPIError), target.connect() as new:
+        new.execution_options(isolation_level="AUTOCOMMIT").execute(
+            text(f"VACUUM ANALYZE {tables}")
+        )
 
 
 def _copy(old: Connection, new: Connection) -> Iterator[str]:

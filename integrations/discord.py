@@ -13,7 +13,7 @@ from typing import Any
 
 import marshmallow as ma
 from flask import current_app, request
-from limits import RateLimitItemPerMinute, parse
+from limits import RateLimitItem, RateLimitItemPerMinute, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from werkzeug.exceptions import BadGateway, ServiceUnavailable, TooManyRequests
@@ -33,9 +33,9 @@ AT_ONCE = 16
 
 TOKEN = re.compile(r"[!-~]+")
 LIMITER = MovingWindowRateLimiter(MemoryStorage())
-REFUSALS = RateLimitItemPerMinute(5000, 10)
-"""How many requests Discord may refuse before it is left alone: at 10,000 it blocks this address,
-and with it the bot beside this server."""
+REFUSALS = 5000
+"""How many requests Discord may refuse within 10 minutes before all workers leave it alone: at
+10,000 it blocks this address, and with it the bot beside this server."""
 
 WAITING = BoundedSemaphore(AT_ONCE)
 
@@ -96,7 +96,7 @@ def identify(token: str) -> DiscordUser:
     finally:
         WAITING.release()
     if answer.status in {401, 403, 429}:
-        LIMITER.hit(REFUSALS, "refused")
+        LIMITER.hit(_refusals(), "refused")
     me = _read(answer)
     client_id = settings().discord_client_id
     if client_id is not None:
@@ -133,10 +133,15 @@ def _client(address: str) -> str:
     return str(ip.ipv4_mapped or IPv6Network((int(ip), 64), strict=False))
 
 
+def _refusals() -> RateLimitItem:
+    """Return this worker's share of the refusals: it does not know of the others'."""
+    return RateLimitItemPerMinute(REFUSALS // settings().workers, 10)
+
+
 def _heed_refusals() -> None:
     """Leave Discord alone after so many refusals that it may soon block this server."""
-    if not LIMITER.test(REFUSALS, "refused"):
-        seconds = LIMITER.get_window_stats(REFUSALS, "refused").reset_time - time.time()
+    if not LIMITER.test(_refusals(), "refused"):
+        seconds = LIMITER.get_window_stats(_refusals(), "refused").reset_time - time.time()
         raise ServiceUnavailable(
             "Discord refused many sign-ins. Try again later.",
             retry_after=max(1, math.ceil(seconds)),

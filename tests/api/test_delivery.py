@@ -338,25 +338,6 @@ def test_receivers_take_turns_a_delivery_each(world: World) -> None:
         assert told == ["first", "second"] * 3
 
 
-def test_who_was_told_longest_ago_has_the_next_turn(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Even if each of several receivers takes all the time of a write."""
-    monkeypatch.setattr("callbacks.delivery.LAST_START", 0.4)
-    keys = range(10, 16)
-    for key in keys:
-        world.account(key)
-    with Receiver() as second, Receiver() as third:
-        receivers = [world.receiver, second, third]
-        world.tell_too(second)
-        world.tell_too(third)
-        for receiver in receivers:
-            receiver.before_answer = lambda _: time.sleep(TIMEOUT / 2)
-        for key in keys:
-            world.move(key)
-        assert [len(receiver.taken) for receiver in receivers] == [2, 2, 2]
-
-
 def test_registering_again(world: World) -> None:
     """The id and the queue are kept; that is due at once, at the new URL, but not sent by this."""
     world.account(10), world.account(11), world.account(12)
@@ -584,6 +565,26 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks(monkeypatch)
     monkeypatch.setattr("callbacks.events.wall_clock", WallClock())
     return clocks
+
+
+def test_who_was_told_longest_ago_has_the_next_turn(world: World, clocks: Clocks) -> None:
+    """Even if each of several receivers takes all the time of a write."""
+
+    def take_all_the_time(_: object) -> None:
+        clocks.passed += TIMEOUT
+
+    keys = range(10, 16)
+    for key in keys:
+        world.account(key)
+    with Receiver() as second, Receiver() as third:
+        receivers = [world.receiver, second, third]
+        world.tell_too(second)
+        world.tell_too(third)
+        for receiver in receivers:
+            receiver.before_answer = take_all_the_time
+        for key in keys:
+            world.move(key)
+        assert [len(receiver.taken) for receiver in receivers] == [2, 2, 2]
 
 
 def test_a_clock_that_jumps_deletes_nothing(world: World, clocks: Clocks) -> None:

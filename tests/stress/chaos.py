@@ -2,16 +2,18 @@
 
 Random writers ask two servers on one database, which are killed and stopped meanwhile, as is the
 command that delivers; their receiver refuses, hangs, drips, hangs up and goes down. With
-`--postgresql` the servers have two workers each and one proxy in front, and PostgreSQL is
-restarted, too. Then everything
-recovers, and is compared: what was answered, the log, what the receiver was told, and what the API
-says. Few things are changed often, so that what is lost or out of order shows at the next change.
+`--postgresql` the servers have two workers each and one proxy in front, and PostgreSQL is restarted
+too. Then everything recovers, and the responses, the log, what the receiver was told and what the
+API says are compared. Few things are changed often, so that whatever is lost or out of order shows
+at the next change.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
@@ -31,7 +33,14 @@ from sqlalchemy import RowMapping, text
 from models import EventType
 from tests.stress import options, report
 from tests.support.community import Auth
-from tests.support.databases import Cluster, Database, NewDatabase, connected, new_file
+from tests.support.databases import (
+    POSTGRESQL,
+    Cluster,
+    Database,
+    NewDatabase,
+    connected,
+    new_file,
+)
 from tests.support.proxies import Pair
 from tests.support.receiver import SECRET, HttpServer
 from tests.support.server import BIN, ROOT, Server, create_bot, environment, flask
@@ -50,6 +59,9 @@ WRITE = 0.01
 
 DYING = 0.5
 """For how many seconds a killed process may still seem to wait for an answer."""
+
+BY_PROXY = {502, 503}
+"""The statuses of a proxy that lost the server that it asked, or knows of none that is well."""
 
 SERVERS = 2
 WRITERS = 4
@@ -197,10 +209,8 @@ class Chaos:
         self.asked_server = 0
         self.settings = {"CALLBACK_TIMEOUT": f"{TIMEOUT}s", "LOG_LEVEL": "WARNING"}
         if cluster:
-            with connected(
-                database
-            ) as connection:  # a crash sets a copy's sequences back before it
-                connection.exec_driver_sql("CHECKPOINT")
+            with connected(database) as connection:
+                connection.exec_driver_sql("CHECKPOINT")  # or a crash sets a copy's sequences back
             pair = stack.enter_context(Pair(database, **self.settings))
             self.servers, self.urls = pair.servers, [pair.url] * SERVERS
         else:
@@ -279,8 +289,8 @@ class Chaos:
         for event in EventType:
             body = {"url": f"{self.receiver.url}/{event.value}", "secret": SECRET}
             url = f"{self.chance.choice(self.urls)}/callback/{event.value}"
-            status = 502  # the proxy may have lost the worker that it asked
-            while status == 502:
+            status = 502
+            while status in BY_PROXY:
                 answer = requests.put(url, json=body, auth=self.auth, timeout=PATIENCE)
                 status = answer.status_code
             assert status == 200, answer.text
@@ -451,7 +461,7 @@ class Writer:
         if not answer.ok:
             chaos.figures[f"writes answered {answer.status_code}"] += 1
             fault = f"{method} {path}: {answer.status_code} {answer.text:.300}"
-            known = {503, 502} if chaos.cluster else {503}  # 502 by the proxy
+            known = BY_PROXY if chaos.cluster else {503}
             chaos.expect(answer.status_code < 500 or answer.status_code in known, fault)
             return None
         chaos.figures["writes acknowledged"] += 1
@@ -537,6 +547,8 @@ def main() -> None:
         cluster: Cluster | None = None
         new: NewDatabase = new_file
         if given.postgresql:
+            if not (POSTGRESQL and shutil.which("caddy")):
+                sys.exit("This needs PostgreSQL and Caddy: `apt install postgresql caddy`.")
             cluster = Cluster()
             stack.callback(cluster.remove)
             new = cluster.new

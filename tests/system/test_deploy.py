@@ -310,9 +310,15 @@ def test_restore_on_postgresql(postgresql: Cluster, tmp_path: Path) -> None:
     (guide,) = re.findall(r"^runuser -u laurels -- (.*)", section[2], re.DOTALL)
     assert f"dump {guide}docker compose" in "".join(SECTIONS["Docker"])
     whole, part = tmp_path / "whole.dump", tmp_path / "part.dump"
-    with postgresql.new() as database:
-        name = database.rsplit("/", 1)[-1].split("?")[0]
-        settings = environment(database) | postgresql.environment | {"PGDATABASE": name}
+    with postgresql.new() as new:
+        database = new.replace("postgres@", "owner@")
+        name = new.rsplit("/", 1)[-1].split("?")[0]
+        with connected(new) as connection:
+            connection.exec_driver_sql(
+                f"CREATE ROLE owner LOGIN; ALTER DATABASE {name} OWNER TO owner"
+            )
+        owner = {"PGUSER": "owner", "PGDATABASE": name}
+        settings = environment(database) | postgresql.environment | owner
 
         def run(script: str) -> str:
             command = ["bash", "-c", script]
