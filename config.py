@@ -23,7 +23,8 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 DATABASE = (
     "the address of a database: SQLite, such as sqlite:////srv/laurels/laurels.sqlite3, "
-    "or PostgreSQL with psycopg installed, such as postgresql+psycopg:///laurels"
+    "or PostgreSQL, such as postgresql+psycopg:///laurels, for which "
+    "requirements-postgresql.lock must be installed"
 )
 DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 

@@ -88,7 +88,8 @@ def exit_on_errors() -> Iterator[None]:
         raise SystemExit(str(error)) from None
     except DBAPIError as error:
         raise SystemExit(
-            f"The database cannot be used: {error.orig}. `.venv/bin/flask doctor` says more."
+            f"The database cannot be used: {database.first_line(error.orig)}. "
+            "`.venv/bin/flask doctor` says more."
         ) from error
 
 

@@ -51,8 +51,7 @@ def move(url: str) -> None:
     require_current_schema()
     try:
         target = _other(url)
-        if database.database_file() is not None:
-            database.claim_folder()
+        _claim_database()
         _make_tables(url)
         with database.transaction(write=False), target.begin() as new:
             copied = list(_copy(database.connection(), new))
@@ -69,6 +68,23 @@ def move(url: str) -> None:
     if target.dialect.name != "sqlite":
         _tidy(target)
     click.echo("\n".join([*copied, "All rows were copied, and compared on both sides."]))
+
+
+def _claim_database() -> None:
+    """Raise BlockingIOError if a server or a command is using the app's database."""
+    if database.database_file() is not None:
+        database.claim_folder()
+        return
+    db.engine.dispose()  # our own connections
+    with database.transaction(write=False):
+        others = database.connection().scalar(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        )
+    if others:
+        raise BlockingIOError
 
 
 def _other(url: str) -> Engine:
@@ -108,7 +124,9 @@ def _copy(old: Connection, new: Connection) -> Iterator[str]:
     tables = Base.metadata.sorted_tables
     for table in tables:
         if new.scalar(select(func.count()).select_from(table)):
-            raise WrongDatabaseError(f"the other database is not empty: it has {table.name}.")
+            raise WrongDatabaseError(
+                f"the other database is not empty: it has {table.name}. Name a new one."
+            )
     for table in tables:
         counts = {column.name: 0 for column in table.columns if column in COUNTS}
         for rows in _rows(old, table).mappings().partitions(ROWS_AT_ONCE):

@@ -109,8 +109,9 @@ def test_what_it_cannot_use(file: Path) -> None:
     ):
         assert refused(file, url) == (
             "URL needs the address of a database: SQLite, such as "
-            "sqlite:////srv/laurels/laurels.sqlite3, or PostgreSQL with psycopg installed, such as "
-            "postgresql+psycopg:///laurels."
+            "sqlite:////srv/laurels/laurels.sqlite3, or PostgreSQL, such as "
+            "postgresql+psycopg:///laurels, for which requirements-postgresql.lock must be "
+            "installed."
         )
 
 
@@ -141,10 +142,9 @@ def test_what_it_cannot_reach(file: Path, postgresql: Cluster, other: str, tmp_p
 
 
 def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
+    in_use = "a server or a command is using the database. Stop it, and try again."
     with Server(file):
-        assert refused(file, other) == (
-            "a server or a command is using the database. Stop it, and try again."
-        )
+        assert refused(file, other) == in_use
     with connected(other) as connection:
         assert connection.exec_driver_sql("SELECT to_regclass('teams')").scalar() is None
     assert refused(file, url_of(tmp_path / "x.db")).startswith("the database is in sqlite already.")
@@ -152,4 +152,6 @@ def test_what_it_refuses(file: Path, other: str, tmp_path: Path) -> None:
     assert "full path" in refused(other, "sqlite:///x.db")
     assert refused(other, url_of(file)).startswith("the other database is not empty: it has ")
     assert move(file, other)[0] == 0
+    with connected(other):
+        assert refused(other, url_of(tmp_path / "y.db")) == in_use
     assert refused(file, other).startswith("the other database is not empty: it has ")

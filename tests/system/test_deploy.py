@@ -291,7 +291,7 @@ def test_move_to_postgresql(
     del old, community
     gc.collect()  # an app uses the database until it is deleted
     host.run(UNTIL_START)
-    create, copy, _ = SECTIONS["Move to PostgreSQL"]
+    create, copy, _, listen = SECTIONS["Move to PostgreSQL"]
     host.run(create, **postgresql.environment)
     host.run(copy.replace(START, ""), PGUSER="laurels")
     monkeypatch.setenv("PGHOST", postgresql.environment["PGHOST"])
@@ -300,6 +300,14 @@ def test_move_to_postgresql(
     assert [new.test_client().get(path).get_json() for path in paths] == before
     made = new.test_client().post("/teams/new", json={"name": "Green"}, auth=bot)
     assert made.get_json()["id"] == deleted + 1
+    host.run(listen, **postgresql.environment)
+    with connected(postgresql.url("postgres")) as connection:
+        (rule,) = connection.exec_driver_sql(
+            "SELECT user_name, auth_method, error FROM pg_hba_file_rules WHERE address = '10.0.0.0'"
+        )
+        assert rule == (["laurels"], "scram-sha-256", None)
+        settings = connection.exec_driver_sql("SELECT name, setting FROM pg_file_settings").all()
+        assert {("listen_addresses", "*"), ("max_connections", "200")} <= set(map(tuple, settings))
     with new.app_context():
         db.engine.dispose()
 

@@ -119,8 +119,8 @@ def test_a_database_that_is_not_supported(monkeypatch: pytest.MonkeyPatch, schem
         Settings.load()
     assert str(stopped.value) == (
         "Bad configuration: DATABASE_URL needs the address of a database: SQLite, such as "
-        "sqlite:////srv/laurels/laurels.sqlite3, or PostgreSQL with psycopg installed, such as "
-        "postgresql+psycopg:///laurels."
+        "sqlite:////srv/laurels/laurels.sqlite3, or PostgreSQL, such as "
+        "postgresql+psycopg:///laurels, for which requirements-postgresql.lock must be installed."
     )
 
 
