@@ -395,7 +395,8 @@ def check(description: Description, request: Request, answer: Answer) -> None:
     if REQUEST_ID not in answer.headers:
         assert 400 <= answer.status < 500, f"status {answer.status} by gunicorn"
         return
-    path = unquote(request.target.split("?")[0].split("#")[0], errors="replace")
+    target = request.target.split("?")[0].split("#")[0]
+    path = "/" + unquote(target, errors="replace").lstrip("/")  # as gunicorn reads it
     described = any(pattern.fullmatch(path) for pattern, _ in description.paths)
     assert answer.status < 500 or described, f"status {answer.status}"
     description.check(request.method, path, answer.status, answer.body)
