@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine
 
 from config import Settings
 from tests.support.databases import Database
-from tests.support.server import BIN, ROOT, Server, environment
+from tests.support.server import BIN, ROOT, Server, environment, free_port
 
 
 def start(*command: str, database: Database, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +59,23 @@ def test_a_database_that_cannot_be_opened(
     assert stopped.returncode == 1
     assert reason in stopped.stderr
     assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.parametrize("command", [GUNICORN, COMMAND])
+def test_a_database_server_that_cannot_be_reached(command: tuple[str, ...]) -> None:
+    """One line, although the driver's message has more of them."""
+    url = f"postgresql+psycopg://127.0.0.1:{free_port()}/laurels"
+    (line,) = start(*command, database=url, PORT="18471").stderr.splitlines()
+    assert line.startswith("The database cannot be used: connection failed: ")
+    assert line.endswith("Connection refused. `.venv/bin/flask doctor` says more.")
+
+
+def test_workers(database: Database) -> None:
+    with Server(database, WORKERS="2") as server:
+        last = time.monotonic() + 60
+        while len(server.workers) < 2:  # the first may answer before there is a second
+            assert time.monotonic() < last
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
